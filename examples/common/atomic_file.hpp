@@ -1,0 +1,15 @@
+// A file is either the old one or the whole new one, never half: temporary file in the same folder, fsync, rename.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <ostream>
+
+namespace mma::examples {
+
+/// Calls write with a binary stream; when it returns and every byte is on the disk, the file replaces path.
+/// Throws UserError (and removes the temporary file, leaving what was at path) when anything fails: folder absent,
+/// no permission, disk full.
+void write_atomically(const std::filesystem::path& path, const std::function<void(std::ostream&)>& write);
+
+}  // namespace mma::examples

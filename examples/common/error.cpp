@@ -1,0 +1,23 @@
+#include "error.hpp"
+
+#include <c10/util/Exception.h>
+
+#include <cstdio>
+
+namespace mma::examples {
+
+int run_program(const char* program, const std::function<int()>& body) {
+  try {
+    return body();
+  } catch (const UserError& error) {
+    std::fprintf(stderr, "%s: %s\n", program, error.what());
+    return 2;
+  } catch (const c10::Error& error) {
+    std::fprintf(stderr, "%s: %s\n", program, error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s: %s\n", program, error.what());
+  }
+  return 3;
+}
+
+}  // namespace mma::examples

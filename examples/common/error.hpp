@@ -1,0 +1,18 @@
+// What a user did wrong, in one sentence, and how a program ends with it: the sentence on stderr, exit code 2.
+#pragma once
+
+#include <functional>
+#include <stdexcept>
+
+namespace mma::examples {
+
+/// Bad input: the message is one sentence that names the culprit and says what was expected.
+struct UserError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// Runs a program's body and returns its exit code; every exception becomes one line "program: sentence" on stderr.
+/// UserError exits with 2, anything else with 3.
+int run_program(const char* program, const std::function<int()>& body);
+
+}  // namespace mma::examples
