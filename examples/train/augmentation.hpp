@@ -1,0 +1,20 @@
+// Batches for training and evaluation, made on the data's device: order and augmentation are functions of
+// (seed, epoch, step) alone, so that a run resumed in the middle of an epoch sees what the uninterrupted one saw.
+#pragma once
+
+#include "datasets.hpp"
+
+namespace mma::examples {
+
+/// The order of an epoch: a permutation of 0..count-1, int64 on the CPU, from (seed, epoch) alone.
+at::Tensor epoch_order(int64_t count, uint64_t seed, int64_t epoch);
+
+/// float32 [B, C, H, W]: (pixel / 255 - mean) / deviation, on the images' device.
+at::Tensor normalised(const at::Tensor& images, const std::vector<double>& mean, const std::vector<double>& deviation);
+
+/// Pads each image with `padding` black pixels, crops it back to its size at a random place and flips half of them
+/// left to right. uint8 in, uint8 out, same shape; random numbers from (seed, epoch, step) alone.
+at::Tensor randomly_cropped_and_flipped(const at::Tensor& images, int64_t padding, uint64_t seed, int64_t epoch,
+                                        int64_t step);
+
+}  // namespace mma::examples

@@ -1,0 +1,33 @@
+// CIFAR-100 and CIFAR-10 (binary layout), Fashion-MNIST (IDX, plain or .gz), each whole in memory as uint8.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace mma::examples {
+
+struct LabelledImages {
+  at::Tensor images;  ///< uint8 [N, channels, height, width]
+  at::Tensor labels;  ///< int64 [N]
+};
+
+struct Dataset {
+  std::string name;
+  int64_t classes = 0;
+  LabelledImages train;
+  LabelledImages test;
+  std::vector<double> mean;       ///< of each channel of the train split, in [0, 1]: the published constants
+  std::vector<double> deviation;  ///< standard deviation of each channel
+};
+
+/// cifar100, cifar10, fashion-mnist.
+const std::vector<std::string>& dataset_names();
+
+/// Reads a data set from the folder that holds its files. Throws UserError for an unknown name, a missing, truncated
+/// or oversized file, or a label outside the classes.
+Dataset load_dataset(const std::string& name, const std::filesystem::path& folder);
+
+}  // namespace mma::examples

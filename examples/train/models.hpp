@@ -1,0 +1,32 @@
+// The paper's networks for small images, with the parameter names of the public CIFAR zoos, so that state dicts load
+// by name: ResNet20/56 (conv1, bn1, layer1.0.conv1, ..., fc) and VGG16/19-BN (features.N, one-layer classifier).
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace mma::examples {
+
+/// A network from images [B, channels, size, size] to logits [B, classes].
+class ImageClassifier : public torch::nn::Module {
+ public:
+  using torch::nn::Module::Module;
+  virtual at::Tensor forward(const at::Tensor& images) = 0;
+};
+
+struct ImageShape {
+  int64_t channels = 3;
+  int64_t size = 32;  ///< height and width
+};
+
+/// The names that make_model takes, in the order in which help shows them.
+const std::vector<std::string>& model_names();
+
+/// Makes and initialises a network (random numbers: LibTorch's default generator).
+/// Throws UserError for an unknown name (the sentence lists the known ones) or an image too small for the network.
+std::shared_ptr<ImageClassifier> make_model(const std::string& name, ImageShape image, int64_t classes);
+
+}  // namespace mma::examples
