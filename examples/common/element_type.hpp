@@ -1,0 +1,22 @@
+// The element types that tensor files may hold, with their names in safetensors and in Python's pickles.
+#pragma once
+
+#include <c10/core/ScalarType.h>
+
+#include <string>
+#include <string_view>
+
+namespace mma::examples {
+
+struct ElementType {
+  c10::ScalarType type;
+  std::string_view safetensors;  ///< "F32"
+  std::string_view storage;      ///< "torch.FloatStorage"
+};
+
+/// nullptr when the name or type is not one of them.
+const ElementType* element_type_of(c10::ScalarType type);
+const ElementType* element_type_in_safetensors(std::string_view name);
+const ElementType* element_type_of_storage(std::string_view name);
+
+}  // namespace mma::examples

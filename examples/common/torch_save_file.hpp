@@ -1,0 +1,15 @@
+// Files of Python's torch.save: a zip with a pickle that names the tensors and one record of bytes for each storage.
+// Programs use tensor_file.hpp, which also knows the other formats.
+#pragma once
+
+#include "tensor_file.hpp"
+
+namespace mma::examples {
+
+/// True for the first bytes of the format that torch.save wrote before PyTorch 1.6, which is no zip.
+bool looks_like_old_torch_save(const std::string& start);
+
+/// See read_tensor_file.
+TensorFile read_torch_save_file(const std::filesystem::path& path);
+
+}  // namespace mma::examples
