@@ -20,7 +20,10 @@ namespace {
 namespace fs = std::filesystem;
 using Bytes = std::vector<uint8_t>;
 
-std::string quoted(const fs::path& path) { return "'" + path.string() + "'"; }
+std::string quoted(const fs::path& path) {
+  const std::string text = path.string();
+  return "'" + text + "'";
+}
 
 std::string joined(const std::vector<std::string>& words, const char* separator) {
   std::string result;
