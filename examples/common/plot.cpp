@@ -1,0 +1,205 @@
+#include "plot.hpp"
+
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <sstream>
+
+#include "atomic_file.hpp"
+#include "error.hpp"
+
+namespace mma::examples {
+namespace {
+
+constexpr std::array<const char*, 8> colours = {"#2166ac", "#d6604d", "#4d9221", "#7b3294",
+                                                "#e08214", "#1b7837", "#c51b7d", "#666666"};
+
+/// Few series are told apart by hue; many (the layers of a network) go from dark blue over green to yellow in their
+/// order.
+std::string colour(size_t index, size_t count) {
+  if (count <= colours.size()) return colours[index];
+  const double place = static_cast<double>(index) / static_cast<double>(count - 1);
+  std::array<char, 8> text;
+  const auto mix = [place](double first, double middle, double last) {
+    return static_cast<int>(
+        std::lround(place < 0.5 ? first + (middle - first) * 2 * place : middle + (last - middle) * (2 * place - 1)));
+  };
+  std::snprintf(text.data(), text.size(), "#%02x%02x%02x", mix(68, 33, 240), mix(1, 145, 200), mix(100, 140, 30));
+  return text.data();
+}
+
+struct CloseFile {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
+using AnonymousFile = std::unique_ptr<std::FILE, CloseFile>;
+
+AnonymousFile anonymous_file(const std::string& contents = "") {
+  AnonymousFile file(std::tmpfile());
+  if (!file || std::fwrite(contents.data(), 1, contents.size(), file.get()) != contents.size() ||
+      std::fflush(file.get()) != 0) {
+    throw UserError(std::string("cannot make a temporary file for gnuplot: ") + std::strerror(errno));
+  }
+  std::rewind(file.get());
+  return file;
+}
+
+std::string contents_of(std::FILE* file) {
+  std::string contents;
+  std::array<char, 1 << 16> buffer;
+  std::rewind(file);
+  while (const size_t count = std::fread(buffer.data(), 1, buffer.size(), file)) contents.append(buffer.data(), count);
+  return contents;
+}
+
+std::string last_line(std::string text) {
+  text.erase(text.find_last_not_of(" \n") + 1);
+  return text.substr(text.find_last_of('\n') + 1);
+}
+
+struct GnuplotResult {
+  bool found = false;
+  bool succeeded = false;
+  std::string output;
+  std::string errors;
+};
+
+/// Files instead of pipes: neither side can block or be killed by the other's end.
+GnuplotResult run_gnuplot(const std::string& script) {
+  const AnonymousFile input = anonymous_file(script);
+  const AnonymousFile output = anonymous_file();
+  const AnonymousFile errors = anonymous_file();
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, fileno(input.get()), STDIN_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, fileno(output.get()), STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, fileno(errors.get()), STDERR_FILENO);
+  std::string program = "gnuplot";
+  std::array<char*, 2> arguments = {program.data(), nullptr};
+  pid_t child = 0;
+  const int failure = posix_spawnp(&child, program.c_str(), &actions, nullptr, arguments.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  if (failure != 0) return {};
+
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  return {true, WIFEXITED(status) && WEXITSTATUS(status) == 0, contents_of(output.get()), contents_of(errors.get())};
+}
+
+/// gnuplot's single-quoted strings know no escapes but the doubled quote.
+std::string quoted(const std::string& text) {
+  std::string result = "'";
+  for (const char character : text) {
+    if (character == '\'') result += '\'';
+    result += character == '\n' ? ' ' : character;
+  }
+  return result + "'";
+}
+
+void write_series(std::ostream& script, const std::string& name, const Series& series) {
+  script << name << " << END_OF_DATA\n";
+  for (size_t i = 0; i < std::min(series.x.size(), series.y.size()); ++i) {
+    script << series.x[i] << ' ';
+    if (std::isfinite(series.y[i])) {
+      script << series.y[i] << '\n';
+    } else {
+      script << "NaN\n";
+    }
+  }
+  script << "END_OF_DATA\n";
+}
+
+double bin_width(const Series& bars) { return bars.x.size() > 1 ? bars.x[1] - bars.x[0] : 1; }
+
+bool has_legend(const Plot& plot) {
+  const auto is_named = [](const Series& series) { return !series.name.empty(); };
+  return std::ranges::any_of(plot.lines, is_named) || std::ranges::any_of(plot.bars, is_named);
+}
+
+std::string legend_entry(const Series& series) {
+  return series.name.empty() ? "notitle" : "title " + quoted(series.name);
+}
+
+void write_axes(std::ostream& script, const Plot& plot) {
+  script << "set title " << quoted(plot.title) << "\nset xlabel " << quoted(plot.x_label) << "\nset ylabel "
+         << quoted(plot.y_label) << "\nset xrange [*:*]\nset yrange [*:*]\nunset logscale\nunset arrow\n";
+  if (plot.x_range) script << "set xrange [" << plot.x_range->first << ':' << plot.x_range->second << "]\n";
+  if (plot.logarithmic_y) script << "set logscale y\n";
+  if (!plot.bars.empty() && !plot.logarithmic_y) script << "set yrange [0:*]\n";
+  for (const double x : plot.vertical_lines) {
+    script << "set arrow from first " << x << ", graph 0 to first " << x
+           << ", graph 1 nohead front dashtype 2 linewidth 1.5 linecolor '#444444'\n";
+  }
+  script << (has_legend(plot) ? "set key\n" : "unset key\n");
+}
+
+/// What one panel draws; without anything to draw, empty axes.
+void write_panel(std::ostream& script, const Plot& plot) {
+  std::ostringstream command;
+  size_t count = 0;
+  const auto add = [&](const Series& series, const std::string& style) {
+    if (series.x.empty()) return;
+    const std::string name = "$series" + std::to_string(count);
+    write_series(script, name, series);
+    command << (count == 0 ? "plot " : ", ") << name << " using 1:2 with " << style << " linecolor '"
+            << colour(count, plot.bars.size() + plot.lines.size()) << "' " << legend_entry(series);
+    ++count;
+  };
+  for (const Series& bars : plot.bars) {
+    script << "set boxwidth " << bin_width(bars) << " absolute\n";
+    add(bars, plot.bars.size() > 1 ? "boxes fill solid 0.45 noborder" : "boxes fill solid 0.8 noborder");
+  }
+  for (const Series& line : plot.lines) add(line, line.x.size() == 1 ? "points pointtype 7" : "lines linewidth 2");
+  write_axes(script, plot);
+  if (count == 0) {
+    script << "set xrange [0:1]\nset yrange [0:1]\nplot NaN notitle\n";
+  } else {
+    script << command.str() << '\n';
+  }
+}
+
+std::string script_of(const std::vector<Plot>& panels, int columns) {
+  const int count = std::max(1, static_cast<int>(panels.size()));
+  const int across = std::min(columns, count);
+  const int down = (count + across - 1) / across;
+  const int width = across == 1 ? 800 : 480 * across;
+  const int height = across == 1 ? 500 * down : 340 * down;
+  std::ostringstream script;
+  script.precision(9);
+  script << "set terminal pngcairo noenhanced background '#ffffff' font 'Sans,10' size " << width << ',' << height
+         << "\nset border 3 linecolor '#444444'\nset tics nomirror out scale 0.5\n"
+            "set grid ytics linecolor '#dddddd' linetype 1\nset key outside right center samplen 2 spacing 1.1\n"
+            "set multiplot layout "
+         << down << ',' << across << "\n";
+  for (const Plot& panel : panels) write_panel(script, panel);
+  script << "unset multiplot\n";
+  return script.str();
+}
+
+}  // namespace
+
+bool plotting_available() {
+  const GnuplotResult result = run_gnuplot("set terminal pngcairo\n");
+  return result.succeeded;
+}
+
+void write_png(const std::filesystem::path& path, const std::vector<Plot>& panels, int columns) {
+  const GnuplotResult result = run_gnuplot(script_of(panels, columns));
+  if (!result.found) {
+    throw UserError("cannot draw " + path.string() + ": the program gnuplot is not installed (package gnuplot-nox)");
+  }
+  if (!result.succeeded || !result.output.starts_with("\x89PNG")) {
+    throw UserError("cannot draw " + path.string() + ": gnuplot failed: " + last_line(result.errors));
+  }
+  write_atomically(path, [&](std::ostream& stream) { stream << result.output; });
+}
+
+}  // namespace mma::examples

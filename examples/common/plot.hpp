@@ -1,0 +1,37 @@
+// Pictures as PNG files, drawn by gnuplot: lines over a common axis, histograms, several panels in one picture.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace mma::examples {
+
+struct Series {
+  std::string name;  ///< in the legend; empty: not listed
+  std::vector<double> x;
+  std::vector<double> y;  ///< as many as x; NaN leaves a gap
+};
+
+/// One panel: axes with lines, bars or both.
+struct Plot {
+  std::string title;
+  std::string x_label;
+  std::string y_label;
+  std::vector<Series> lines;
+  std::vector<Series> bars;  ///< histograms: x are the middles of bins of equal width
+  std::vector<double> vertical_lines = {};
+  std::optional<std::pair<double, double>> x_range = {};
+  bool logarithmic_y = false;
+};
+
+/// True when gnuplot can be run.
+bool plotting_available();
+
+/// Draws the panels, in rows of at most `columns`, into one PNG file, written atomically.
+/// Throws UserError when gnuplot is missing or fails, or when the file cannot be written.
+void write_png(const std::filesystem::path& path, const std::vector<Plot>& panels, int columns = 3);
+
+}  // namespace mma::examples
