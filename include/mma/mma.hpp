@@ -1,0 +1,12 @@
+// MMA regularization for LibTorch: the one header to include.
+//
+//   mma::Regularizer<> regularizer(*model, mma::Options().coefficient(0.07));
+//   auto loss = cross_entropy(model->forward(x), y) + regularizer.loss();
+#pragma once
+
+#include "angles.hpp"
+#include "layer_selection.hpp"
+#include "objectives/minimal_angle.hpp"
+#include "regularizer.hpp"
+#include "version.hpp"
+#include "weight_matrix.hpp"

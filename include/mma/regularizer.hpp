@@ -1,0 +1,365 @@
+// mma::Regularizer<Objective>: sum over layers of coefficient * objective(rows of the layer) (Eq 13). Walks a module
+// once, stays in step with it, takes layers of equal shape in one batch, and gives a loss term or adds its gradient.
+#pragma once
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/where.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/nn/module.h>
+
+#include <concepts>
+#include <map>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "angles.hpp"
+#include "detail/full_precision.hpp"
+#include "layer_selection.hpp"
+#include "objectives/minimal_angle.hpp"
+#include "weight_matrix.hpp"
+
+namespace mma {
+
+/// What Regularizer takes: rows [b, n, d] (float32 or float64) and usable [b, n] (bool) -> one value a matrix [b],
+/// differentiable; 0 for a matrix with fewer than two usable rows.
+template <typename T>
+concept ObjectiveFunction = requires(T& objective, const at::Tensor& rows, const at::Tensor& usable) {
+  { objective(rows, usable) } -> std::convertible_to<at::Tensor>;
+};
+
+/// An objective that knows its gradient: (rows, usable, grad_output [b]) -> value [b], gradient [b, n, d], no graph.
+template <typename T>
+concept HasGradient = requires(T& objective, const at::Tensor& tensor) {
+  { objective.value_and_gradient(tensor, tensor, tensor) } -> std::convertible_to<std::pair<at::Tensor, at::Tensor>>;
+};
+
+/// An objective with a state of its own (a generator of random numbers), to be saved with a checkpoint.
+template <typename T>
+concept HasState = requires(T& objective, const std::map<std::string, at::Tensor>& state) {
+  { objective.state() } -> std::convertible_to<std::map<std::string, at::Tensor>>;
+  objective.load_state(state);
+};
+
+namespace detail {
+
+/// Stacking copies: worth it for small matrices, where the calls cost more than the numbers.
+inline constexpr int64_t largest_stacked_matrix = int64_t{1} << 17;
+
+/// Layers of equal shape, type and device, that go through the objective in one batch of matrices.
+struct Bucket {
+  std::vector<size_t> layers;
+  std::vector<double> coefficients;
+  int64_t groups = 1;  ///< matrices of each layer
+  at::Tensor weights;  ///< [layers, 1]: coefficients on the bucket's device, in its computing type
+};
+
+/// What decides how layers are bucketed: when none of it changed, neither did the buckets.
+struct LayerSignature {
+  const void* tensor = nullptr;
+  const void* data = nullptr;
+  std::vector<int64_t> sizes;
+  at::ScalarType type = at::kFloat;
+  at::Device device = at::kCPU;
+  bool trained = false;
+
+  bool operator==(const LayerSignature&) const = default;
+};
+
+}  // namespace detail
+
+/// The regularizer of a module. It shares ownership of the module's layers, so it may outlive the module; weights
+/// changed in place, by to(device), by load, or by assigning a layer's member are seen at the next call.
+/// Not thread-safe; one instance a training loop.
+template <typename Objective = MinimalAngle>
+class Regularizer {
+  static_assert(ObjectiveFunction<Objective>,
+                "mma::Regularizer<Objective>: an Objective is called as Tensor(Tensor rows /*[b,n,d]*/, Tensor usable "
+                "/*[b,n] bool*/) and returns one value for each matrix, [b]");
+
+ public:
+  /// Chooses the module's layers. Throws c10::Error for an option that names no layer.
+  explicit Regularizer(torch::nn::Module& module, const Options& options = {})
+      : Regularizer(module, Objective{}, options) {}
+
+  Regularizer(torch::nn::Module& module, Objective objective, const Options& options = {})
+      : objective_(std::move(objective)), options_(options), layers_(detail::select_layers(module, options)) {
+    check_layers();
+  }
+
+  /// Without a module: for tensors added by hand.
+  explicit Regularizer(const Options& options, Objective objective = {})
+      : objective_(std::move(objective)), options_(options) {}
+
+  /// Adds a tensor whose rows are to be kept apart: an RNN's or attention's weight, a matrix of prototypes. Scope and
+  /// include/exclude do not apply; coefficients by name do. Throws c10::Error for a tensor without rows.
+  Regularizer& add(const std::string& name, const at::Tensor& weight, const WeightLayout& layout = {}) {
+    return add(
+        name, [weight] { return weight; }, layout);
+  }
+
+  /// The same for a tensor that is looked up at each call, such as a member that is assigned anew.
+  Regularizer& add(const std::string& name, std::function<at::Tensor()> weight, const WeightLayout& layout = {}) {
+    layers_.push_back({name, std::move(weight), layout, detail::coefficient_of(name, options_)});
+    layers_.back().rows();  // throws
+    return *this;
+  }
+
+  /// The layers, in the module's order, then those added by hand.
+  const std::vector<Layer>& layers() const { return layers_; }
+
+  Objective& objective() { return objective_; }
+
+  /// sum_l coefficient_l * objective(layer l), a scalar with an autograd graph to the weights. Frozen layers, tied
+  /// weights' second occurrences and layers with fewer than two rows do not count.
+  at::Tensor loss() {
+    const detail::FullPrecisionGuard guard;
+    ++step_;
+    update_buckets();
+    at::Tensor total;
+    for (const detail::Bucket& bucket : buckets_) {
+      const Batch batch = gather(bucket);
+      at::Tensor values = checked(objective_(batch.rows, batch.usable), batch.rows);
+      add_to(total, at::where(batch.shares > 0, values * batch.shares, 0.0).sum());
+    }
+    return total.defined() ? total : at::scalar_tensor(0.0, at::kFloat);
+  }
+
+  /// Adds scale * d loss()/d weight to each weight's .grad without an autograd graph, and returns loss() (no graph).
+  /// The numbers are those of loss().backward(). Call it after the main loss's backward(), before the optimizer's step.
+  at::Tensor accumulate_gradient(double scale = 1.0) {
+    const detail::FullPrecisionGuard guard;
+    const at::NoGradGuard no_grad;
+    ++step_;
+    update_buckets();
+    at::Tensor total;
+    for (const detail::Bucket& bucket : buckets_) {
+      const Batch batch = gather(bucket);
+      const auto [values, gradient] = value_and_gradient(batch, scale);
+      add_to(total, at::where(batch.shares > 0, values * batch.shares, 0.0).sum());
+      scatter(bucket, gradient);
+    }
+    return total.defined() ? total : at::scalar_tensor(0.0, at::kFloat);
+  }
+
+  /// The objective of each layer, without its coefficient and without a graph; 0 for layers that do not count.
+  std::vector<std::pair<std::string, at::Tensor>> layer_losses() {
+    const detail::FullPrecisionGuard guard;
+    const at::NoGradGuard no_grad;
+    std::vector<std::pair<std::string, at::Tensor>> result;
+    for (const Layer& layer : layers_) {
+      const at::Tensor rows = detail::in_computing_type(layer.rows());
+      if (!skip_reason(layer.weight(), rows).empty()) {
+        result.emplace_back(layer.name, at::scalar_tensor(0.0, rows.options()));
+        continue;
+      }
+      const at::Tensor usable = detail::usable_rows(rows);
+      const at::Tensor shares = group_shares(usable.unsqueeze(0)).squeeze(0).to(rows.scalar_type());
+      const at::Tensor values = checked(objective_(rows, usable), rows);
+      result.emplace_back(layer.name, at::where(shares > 0, values * shares, 0.0).sum());
+    }
+    return result;
+  }
+
+  /// The angles of every layer, those that are not in the loss included, with the reason.
+  Report report(const AngleOptions& options = {}) const {
+    Report result;
+    std::map<TensorKey, std::string> seen;
+    for (const Layer& layer : layers_) {
+      const at::Tensor weight = layer.weight();
+      const at::Tensor rows = layer.rows();
+      LayerAngles angles = measure_angles(layer.name, rows, options);
+      const auto [first, is_first] = seen.emplace(key_of(weight), layer.name);
+      std::string reason = is_first ? skip_reason(weight, rows) : "tied to " + first->second;
+      if (angles.note.empty()) {
+        angles.note = std::move(reason);
+      } else if (!reason.empty() && reason != angles.note) {
+        angles.note += ", " + reason;
+      }
+      angles.coefficient = layer.coefficient;
+      result.layers.push_back(std::move(angles));
+    }
+    return result;
+  }
+
+  /// What a resumed run needs to go on bit for bit: the step, and the objective's own state.
+  std::map<std::string, at::Tensor> state() const {
+    std::map<std::string, at::Tensor> result{{"step", at::scalar_tensor(step_, at::kLong)}};
+    if constexpr (HasState<Objective>) {
+      for (const auto& [key, value] : const_cast<Objective&>(objective_).state()) {
+        result.emplace("objective." + key, value);
+      }
+    }
+    return result;
+  }
+
+  /// Throws c10::Error for a state that lacks something.
+  void load_state(const std::map<std::string, at::Tensor>& state) {
+    const auto step = state.find("step");
+    TORCH_CHECK(step != state.end() && step->second.numel() == 1,
+                "mma: the regularizer's state has no 'step'; expected what Regularizer::state() returned.");
+    step_ = step->second.item<int64_t>();
+    if constexpr (HasState<Objective>) {
+      std::map<std::string, at::Tensor> own;
+      for (const auto& [key, value] : state) {
+        if (key.rfind("objective.", 0) == 0) {
+          own.emplace(key.substr(10), value);
+        }
+      }
+      objective_.load_state(own);
+    }
+  }
+
+ private:
+  /// A weight by what it holds: the same tensor twice, or two that share their memory in the same way.
+  using TensorKey = std::tuple<const void*, std::vector<int64_t>, std::vector<int64_t>>;
+
+  static TensorKey key_of(const at::Tensor& weight) {
+    const void* data = weight.numel() > 0 ? weight.const_data_ptr() : weight.unsafeGetTensorImpl();
+    return {data, weight.sizes().vec(), weight.strides().vec()};
+  }
+
+  /// The matrices of a bucket: rows [b, n, d] in the computing type, usable [b, n], and what each matrix weighs in the
+  /// loss [b]: its layer's coefficient times its share of the layer's usable rows.
+  struct Batch {
+    at::Tensor rows, usable, shares;
+  };
+
+  void check_layers() const {
+    for (const Layer& layer : layers_) {
+      detail::check_weight(layer.weight(), layer.layout, layer.name);
+    }
+  }
+
+  /// Why a layer is not in the loss; empty when it is.
+  std::string skip_reason(const at::Tensor& weight, const at::Tensor& rows) const {
+    if (!weight.requires_grad()) {
+      return "frozen";
+    }
+    if (rows.size(1) < 2 || rows.size(2) == 0) {
+      return "fewer than 2 rows";
+    }
+    if (rows.size(1) < options_.minimum_rows()) {
+      return "fewer than " + std::to_string(options_.minimum_rows()) + " rows";
+    }
+    return "";
+  }
+
+  /// Groups the layers that count by shape, type and device; only when something about them changed.
+  void update_buckets() {
+    std::vector<detail::LayerSignature> signatures;
+    for (const Layer& layer : layers_) {
+      const at::Tensor weight = layer.weight();
+      detail::check_weight(weight, layer.layout, layer.name);
+      signatures.push_back({weight.unsafeGetTensorImpl(), std::get<0>(key_of(weight)), weight.sizes().vec(),
+                            weight.scalar_type(), weight.device(), weight.requires_grad()});
+    }
+    if (signatures == signatures_) {
+      return;
+    }
+    signatures_ = std::move(signatures);
+    make_buckets();
+  }
+
+  void make_buckets() {
+    buckets_.clear();
+    std::map<TensorKey, size_t> seen;
+    std::map<std::tuple<std::vector<int64_t>, at::ScalarType, std::string>, size_t> bucket_of;
+    for (size_t k = 0; k < layers_.size(); ++k) {
+      const at::Tensor weight = layers_[k].weight();
+      const at::Tensor rows = layers_[k].rows().detach();
+      if (!skip_reason(weight, rows).empty() || !seen.emplace(key_of(weight), k).second) {
+        continue;
+      }
+      const bool stacked = rows.size(1) * rows.size(2) <= detail::largest_stacked_matrix;
+      const auto type = detail::in_computing_type(rows).scalar_type();
+      const auto [place, is_new] =
+          bucket_of.try_emplace({rows.sizes().vec(), type, weight.device().str()}, buckets_.size());
+      if (is_new || !stacked) {
+        place->second = buckets_.size();
+        buckets_.emplace_back();
+      }
+      detail::Bucket& bucket = buckets_[place->second];
+      bucket.layers.push_back(k);
+      bucket.groups = rows.size(0);
+      bucket.coefficients.push_back(layers_[k].coefficient);
+      bucket.weights = at::tensor(bucket.coefficients, rows.options().dtype(type)).unsqueeze(1);
+    }
+  }
+
+  /// usable [layers, groups, n] -> [layers, groups]: each group's share of its layer's one mean over the usable rows of
+  /// all groups that have at least two.
+  static at::Tensor group_shares(const at::Tensor& usable) {
+    const at::Tensor count = usable.sum(-1).to(at::kDouble);
+    const at::Tensor counted = count.masked_fill(count < 2, 0.0);
+    return counted / counted.sum(-1, true).clamp_min(1.0);
+  }
+
+  Batch gather(const detail::Bucket& bucket) const {
+    std::vector<at::Tensor> parts;
+    for (const size_t k : bucket.layers) {
+      parts.push_back(detail::in_computing_type(layers_[k].rows()));
+    }
+    const auto count = static_cast<int64_t>(parts.size());
+    const at::Tensor rows = parts.size() == 1 ? parts.front() : at::cat(parts);
+    const at::Tensor usable = detail::usable_rows(rows);
+    const at::Tensor shares = group_shares(usable.reshape({count, bucket.groups, -1})).to(rows.scalar_type());
+    return {rows, usable, (shares * bucket.weights).reshape(-1)};
+  }
+
+  static at::Tensor checked(at::Tensor values, const at::Tensor& rows) {
+    TORCH_CHECK(values.defined() && values.dim() == 1 && values.size(0) == rows.size(0), "mma: the objective returned ",
+                values.defined() ? "a tensor of another shape" : "nothing", " for ", rows.size(0),
+                " matrices; expected one value for each, [", rows.size(0), "].");
+    return values;
+  }
+
+  static void add_to(at::Tensor& total, const at::Tensor& value) {
+    total = total.defined() ? total + value.to(total.device()) : value;
+  }
+
+  std::pair<at::Tensor, at::Tensor> value_and_gradient(const Batch& batch, double scale) {
+    const at::Tensor grad_output = batch.shares * scale;
+    if constexpr (HasGradient<Objective>) {
+      return objective_.value_and_gradient(batch.rows, batch.usable, grad_output);
+    } else {
+      // The graph of one bucket, gone at once.
+      const at::AutoGradMode enable(true);
+      const at::Tensor rows = batch.rows.detach().requires_grad_();
+      const at::Tensor values = checked(objective_(rows, batch.usable), rows);
+      return {values.detach(), torch::autograd::grad({values}, {rows}, {grad_output}).front()};
+    }
+  }
+
+  /// Adds the gradient [b, n, d] of a bucket's matrices to the .grad of its weights.
+  void scatter(const detail::Bucket& bucket, const at::Tensor& gradient) const {
+    for (size_t k = 0; k < bucket.layers.size(); ++k) {
+      const Layer& layer = layers_[bucket.layers[k]];
+      const at::Tensor weight = layer.weight();
+      const at::Tensor part = detail::rows_to_weight(
+          gradient.narrow(0, static_cast<int64_t>(k) * bucket.groups, bucket.groups), weight, layer.layout);
+      at::Tensor& grad = weight.mutable_grad();
+      if (grad.defined()) {
+        grad.add_(part);
+      } else {
+        grad = part;
+      }
+    }
+  }
+
+  Objective objective_;
+  Options options_;
+  std::vector<Layer> layers_;
+  std::vector<detail::LayerSignature> signatures_;
+  std::vector<detail::Bucket> buckets_;
+  int64_t step_ = 0;
+};
+
+}  // namespace mma
