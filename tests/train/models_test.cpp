@@ -1,0 +1,276 @@
+// The networks against their published structure, and against an independent PyTorch implementation
+// (reference_models.py, whose printed numbers stand below).
+#include "train/models.hpp"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/GradMode.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "common/error.hpp"
+
+namespace mma::examples {
+namespace {
+
+using Shapes = std::vector<std::pair<std::string, std::vector<int64_t>>>;
+
+template <typename Dictionary>
+Shapes shapes_of(const Dictionary& named) {
+  Shapes result;
+  for (const auto& item : named) {
+    result.emplace_back(item.key(), item.value().sizes().vec());
+  }
+  return result;
+}
+
+/// Parameters and buffers of a network, in the order of registration.
+struct Expected {
+  Shapes parameters, buffers;
+
+  void convolution(const std::string& name, int64_t in, int64_t out, int64_t kernel) {
+    parameters.push_back({name + ".weight", {out, in, kernel, kernel}});
+  }
+  void batch_norm(const std::string& name, int64_t width) {
+    parameters.push_back({name + ".weight", {width}});
+    parameters.push_back({name + ".bias", {width}});
+    buffers.push_back({name + ".running_mean", {width}});
+    buffers.push_back({name + ".running_var", {width}});
+    buffers.push_back({name + ".num_batches_tracked", {}});
+  }
+  void linear(const std::string& name, int64_t in, int64_t out) {
+    parameters.push_back({name + ".weight", {out, in}});
+    parameters.push_back({name + ".bias", {out}});
+  }
+};
+
+Expected expected_resnet(int depth, int64_t channels, int64_t classes) {
+  Expected expected;
+  expected.convolution("conv1", channels, 16, 3);
+  expected.batch_norm("bn1", 16);
+  int64_t in = 16;
+  for (const int64_t width : {16, 32, 64}) {
+    for (int i = 0; i < (depth - 2) / 6; ++i) {
+      const std::string block = "layer" +
+                                std::to_string(width == 16   ? 1
+                                               : width == 32 ? 2
+                                                             : 3) +
+                                "." + std::to_string(i);
+      expected.convolution(block + ".conv1", in, width, 3);
+      expected.batch_norm(block + ".bn1", width);
+      expected.convolution(block + ".conv2", width, width, 3);
+      expected.batch_norm(block + ".bn2", width);
+      if (in != width) {
+        expected.convolution(block + ".downsample.0", in, width, 1);
+        expected.batch_norm(block + ".downsample.1", width);
+      }
+      in = width;
+    }
+  }
+  expected.linear("fc", 64, classes);
+  return expected;
+}
+
+/// The places of the convolutions in `features`, as in the zoos' state dicts, with their widths.
+using Places = std::vector<std::pair<int, int64_t>>;
+const Places vgg16_places = {{0, 64},   {3, 64},   {7, 128},  {10, 128}, {14, 256}, {17, 256}, {20, 256},
+                             {24, 512}, {27, 512}, {30, 512}, {34, 512}, {37, 512}, {40, 512}};
+const Places vgg19_places = {{0, 64},   {3, 64},   {7, 128},  {10, 128}, {14, 256}, {17, 256}, {20, 256}, {23, 256},
+                             {27, 512}, {30, 512}, {33, 512}, {36, 512}, {40, 512}, {43, 512}, {46, 512}, {49, 512}};
+
+Expected expected_vgg(const Places& places, int64_t channels, int64_t classes) {
+  Expected expected;
+  for (const auto& [place, width] : places) {
+    const std::string name = "features." + std::to_string(place);
+    expected.convolution(name, channels, width, 3);
+    expected.parameters.push_back({name + ".bias", {width}});
+    expected.batch_norm("features." + std::to_string(place + 1), width);
+    channels = width;
+  }
+  expected.linear("classifier", 512, classes);
+  return expected;
+}
+
+Expected expected_model(const std::string& name, int64_t channels, int64_t classes) {
+  if (name == "resnet20") return expected_resnet(20, channels, classes);
+  if (name == "resnet56") return expected_resnet(56, channels, classes);
+  return expected_vgg(name == "vgg16-bn" ? vgg16_places : vgg19_places, channels, classes);
+}
+
+TEST(Models, AreTheFourOfThePaper) {
+  EXPECT_EQ(model_names(), (std::vector<std::string>{"resnet20", "resnet56", "vgg16-bn", "vgg19-bn"}));
+}
+
+TEST(Models, HaveTheNamesAndShapesOfThePublicZoos) {
+  for (const std::string& name : model_names()) {
+    const auto model = make_model(name, {3, 32}, 100);
+    const Expected expected = expected_model(name, 3, 100);
+    EXPECT_EQ(shapes_of(model->named_parameters()), expected.parameters) << name;
+    EXPECT_EQ(shapes_of(model->named_buffers()), expected.buffers) << name;
+    const auto grey = make_model(name, {1, 28}, 10);
+    EXPECT_EQ(shapes_of(grey->named_parameters()), expected_model(name, 1, 10).parameters) << name;
+  }
+}
+
+TEST(Models, HaveThePublishedNumberOfParameters) {
+  const std::vector<std::pair<std::string, int64_t>> published = {
+      {"resnet20", 278'324}, {"resnet56", 861'620}, {"vgg16-bn", 14'774'436}, {"vgg19-bn", 20'086'692}};
+  for (const auto& [name, count] : published) {
+    int64_t total = 0;
+    for (const at::Tensor& parameter : make_model(name, {3, 32}, 100)->parameters()) {
+      total += parameter.numel();
+    }
+    EXPECT_EQ(total, count) << name;
+  }
+}
+
+TEST(Models, TakeImagesOfSeveralSizes) {
+  const c10::NoGradGuard no_grad;
+  for (const std::string& name : model_names()) {
+    for (const ImageShape& image : {ImageShape{3, 32}, ImageShape{1, 28}, ImageShape{3, 64}, ImageShape{3, 16}}) {
+      const auto model = make_model(name, image, 7);
+      const at::Tensor logits = model->forward(at::zeros({2, image.channels, image.size, image.size}));
+      EXPECT_EQ(logits.sizes(), (std::vector<int64_t>{2, 7})) << name << " at " << image.size;
+    }
+  }
+}
+
+TEST(Models, StartAsInTheWellKnownCifarTrainingCode) {
+  for (const std::string& name : model_names()) {
+    const auto model = make_model(name, {3, 32}, 100);
+    for (const auto& item : model->named_parameters()) {
+      const at::Tensor& value = item.value();
+      const std::string where = name + " " + item.key();
+      const double count = static_cast<double>(value.numel());
+      if (value.dim() == 4) {
+        const double deviation = std::sqrt(2.0 / static_cast<double>(value.size(0) * value.size(2) * value.size(3)));
+        EXPECT_NEAR(value.std().item<double>() / deviation, 1, 5 / std::sqrt(2 * count)) << where;
+        EXPECT_NEAR(value.mean().item<double>() / deviation, 0, 5 / std::sqrt(count)) << where;
+        // A normal distribution passes twice its deviation in 4.55 % of the draws; a uniform one never does.
+        const double beyond = (value.abs() > 2 * deviation).sum().item<double>() / count;
+        EXPECT_NEAR(beyond, 0.0455, 5 * std::sqrt(0.0455 / count)) << where;
+      } else if (item.key() == "classifier.weight") {
+        EXPECT_NEAR(value.std().item<double>(), 0.01, 0.0002);
+      } else if (item.key().starts_with("fc.")) {
+        EXPECT_LE(value.abs().max().item<double>(), 1 / std::sqrt(64.0)) << where;
+      } else {
+        const bool is_batch_norm_weight = item.key().ends_with(".weight");
+        EXPECT_TRUE((value == (is_batch_norm_weight ? 1 : 0)).all().item<bool>()) << where;
+      }
+    }
+  }
+}
+
+/// Numbers in [-0.5, 0.5) that look random: the same hash of (stream, index) as in reference_models.py.
+at::Tensor noise(uint64_t stream, at::IntArrayRef shape) {
+  at::Tensor result = at::empty(shape, at::kDouble);
+  double* value = result.mutable_data_ptr<double>();
+  for (uint64_t i = 0; i < static_cast<uint64_t>(result.numel()); ++i) {
+    uint64_t h = (i * 2654435761 + stream * 374761393) & 0xffffffff;
+    h = ((h ^ (h >> 15)) * 2246822519) & 0xffffffff;
+    h = ((h ^ (h >> 13)) * 3266489917) & 0xffffffff;
+    value[i] = static_cast<double>(h ^ (h >> 16)) / 4294967296.0 - 0.5;
+  }
+  return result;
+}
+
+void fill(ImageClassifier& model) {
+  const c10::NoGradGuard no_grad;
+  uint64_t stream = 0;
+  for (at::Tensor& parameter : model.parameters()) {
+    const at::Tensor drawn = noise(stream++, parameter.sizes());
+    const double fan_in = static_cast<double>(parameter.numel() / parameter.size(0));
+    parameter.copy_(parameter.dim() == 1 ? drawn + 0.75 : drawn * std::sqrt(24 / fan_in));
+  }
+  stream = 500;
+  for (at::Tensor& buffer : model.buffers()) {
+    if (buffer.dim() == 1) {
+      buffer.copy_(noise(stream, buffer.sizes()) + 0.75);
+    }
+    ++stream;
+  }
+}
+
+double joint_norm(const std::vector<at::Tensor>& tensors) {
+  double sum = 0;
+  for (const at::Tensor& tensor : tensors) {
+    sum += std::pow(tensor.to(at::kDouble).norm().item<double>(), 2);
+  }
+  return std::sqrt(sum);
+}
+
+struct Reference {
+  const char* model;
+  int64_t channels, size, classes;
+  /// Two logits and the norm of all in evaluation; the loss of one training step, the norm of the first convolution's
+  /// gradient and of all gradients together; the norm of all buffers after that step.
+  std::vector<double> numbers;
+};
+
+const Reference references[] = {
+    // clang-format off
+    {"resnet20", 3, 32, 100, {25.8769692747, -13.058162651, 832.566747311, 9.50155663386, 0.541543522148, 22.6428931506, 35.2351223906}},
+    {"resnet20", 1, 28, 10, {21.9638122718, -12.5120542735, 132.254597033, 4.71595400728, 0.315132997982, 14.9720526989, 35.3347198898}},
+    {"resnet56", 3, 32, 100, {-58548.6475452, -7269.59992919, 1546777.24825, 28.7567587144, 0.793141933391, 68.0457109973, 78.6308210618}},
+    {"vgg16-bn", 1, 28, 10, {0.690710673803, 2.73825446299, 14.3906100902, 2.81352876283, 10.8877163642, 287.280808104, 73.2572733526}},
+    {"vgg19-bn", 3, 32, 100, {2.63195050937, 5.38257394751, 108.002828055, 7.16656988399, 3.89255372824, 90.0005478419, 84.9216612889}},
+    {"vgg19-bn", 3, 64, 10, {5.30304188934, 10.1191971607, 76.847384961, 4.13616459638, 2.76855204228, 50.6151513045, 85.2026037755}},
+    // clang-format on
+};
+
+std::vector<double> computed(const Reference& reference) {
+  const auto model = make_model(reference.model, {reference.channels, reference.size}, reference.classes);
+  model->to(at::kDouble);
+  fill(*model);
+  const at::Tensor images = noise(1000, {4, reference.channels, reference.size, reference.size}) * 2;
+  const at::Tensor labels = (at::arange(4, at::kLong) * 7).remainder(reference.classes);
+  model->eval();
+  const at::Tensor logits = model->forward(images).detach();
+  model->train();
+  const at::Tensor loss = at::cross_entropy_loss(model->forward(images), labels);
+  loss.backward();
+  std::vector<at::Tensor> gradients;
+  for (const at::Tensor& parameter : model->parameters()) {
+    gradients.push_back(parameter.grad());
+  }
+  return {logits[0][0].item<double>(), logits[3][1].item<double>(), logits.norm().item<double>(), loss.item<double>(),
+          joint_norm({gradients[0]}),  joint_norm(gradients),       joint_norm(model->buffers())};
+}
+
+TEST(Models, ComputeWhatAnIndependentImplementationComputes) {
+  for (const Reference& reference : references) {
+    const std::vector<double> numbers = computed(reference);
+    ASSERT_EQ(numbers.size(), reference.numbers.size());
+    for (size_t i = 0; i < numbers.size(); ++i) {
+      EXPECT_NEAR(numbers[i] / reference.numbers[i], 1, 1e-7)
+          << reference.model << " " << reference.size << ", number " << i;
+    }
+  }
+}
+
+std::string error_of(const std::string& name, ImageShape image) {
+  try {
+    make_model(name, image, 10);
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Models, RefuseAnUnknownName) {
+  EXPECT_EQ(error_of("resnet21", {}),
+            "unknown model 'resnet21': expected one of resnet20, resnet56, vgg16-bn, vgg19-bn");
+}
+
+TEST(Models, RefuseImagesThatAreTooSmall) {
+  EXPECT_EQ(error_of("vgg16-bn", {3, 15}), "vgg16-bn needs images of at least 16 x 16 pixels, but these have 15 x 15");
+  EXPECT_EQ(error_of("resnet20", {3, 3}), "resnet20 needs images of at least 4 x 4 pixels, but these have 3 x 3");
+}
+
+}  // namespace
+}  // namespace mma::examples
