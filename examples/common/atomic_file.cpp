@@ -99,6 +99,16 @@ struct TemporaryFile {
 
 fs::path folder_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
 
+/// Hidden, in the same folder, so that the rename stays within one file system.
+fs::path temporary_path(const fs::path& path) {
+  fs::path name(".");
+  name += path.filename();
+  name += '.';
+  name += std::to_string(::getpid());
+  name += ".tmp";
+  return folder_of(path) / name;
+}
+
 [[noreturn]] void fail(const fs::path& path, int error) {
   throw UserError("cannot write " + path.string() + ": " + std::strerror(error));
 }
@@ -126,8 +136,7 @@ void sync_folder(const fs::path& path) {
 }  // namespace
 
 void write_atomically(const fs::path& path, const std::function<void(std::ostream&)>& write) {
-  const std::string name = "." + path.filename().string() + "." + std::to_string(::getpid()) + ".tmp";
-  TemporaryFile temporary{folder_of(path) / name};
+  TemporaryFile temporary{temporary_path(path)};
   Descriptor file(temporary.path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW);
   if (!file.is_open()) {
     temporary.kept = true;

@@ -2,11 +2,13 @@
 
 #include <c10/util/Exception.h>
 
+#include <csignal>
 #include <cstdio>
 
 namespace mma::examples {
 
 int run_program(const char* program, const std::function<int()>& body) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that grows beyond the user's limit is an error of write(), not the end
   try {
     return body();
   } catch (const UserError& error) {

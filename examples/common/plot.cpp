@@ -94,12 +94,15 @@ GnuplotResult run_gnuplot(const std::string& script) {
   return {true, WIFEXITED(status) && WEXITSTATUS(status) == 0, contents_of(output.get()), contents_of(errors.get())};
 }
 
-/// gnuplot's single-quoted strings know no escapes but the doubled quote.
+/// A single-quoted string of gnuplot, in which nothing is special; a single quote itself is joined on in double quotes.
 std::string quoted(const std::string& text) {
   std::string result = "'";
   for (const char character : text) {
-    if (character == '\'') result += '\'';
-    result += character == '\n' ? ' ' : character;
+    if (character == '\'') {
+      result += "'.\"'\".'";
+    } else {
+      result += character == '\n' ? ' ' : character;
+    }
   }
   return result + "'";
 }
@@ -146,7 +149,7 @@ void write_panel(std::ostream& script, const Plot& plot) {
   std::ostringstream command;
   size_t count = 0;
   const auto add = [&](const Series& series, const std::string& style) {
-    if (series.x.empty()) return;
+    if (std::ranges::none_of(series.y, [](double y) { return std::isfinite(y); })) return;
     const std::string name = "$series" + std::to_string(count);
     write_series(script, name, series);
     command << (count == 0 ? "plot " : ", ") << name << " using 1:2 with " << style << " linecolor '"
@@ -174,7 +177,8 @@ std::string script_of(const std::vector<Plot>& panels, int columns) {
   const int height = across == 1 ? 500 * down : 340 * down;
   std::ostringstream script;
   script.precision(9);
-  script << "set terminal pngcairo noenhanced background '#ffffff' font 'Sans,10' size " << width << ',' << height
+  script << "set encoding utf8\nset terminal pngcairo noenhanced background '#ffffff' font 'Sans,10' size " << width
+         << ',' << height
          << "\nset border 3 linecolor '#444444'\nset tics nomirror out scale 0.5\n"
             "set grid ytics linecolor '#dddddd' linetype 1\nset key outside right center samplen 2 spacing 1.1\n"
             "set multiplot layout "

@@ -19,8 +19,9 @@ struct TensorFile {
 };
 
 /// Reads a safetensors file, or a zip that torch.save wrote: a state dict, or a checkpoint that holds one under
-/// "state_dict" (else "model", "net", "model_state_dict"); a "module." prefix of DataParallel is dropped. Nothing of a pickle is ever executed.
-/// Throws UserError that names the file and what is wrong with it: absent, truncated, foreign, hostile.
+/// "state_dict" (else "model", "net", "model_state_dict"); a "module." prefix of DataParallel is dropped. Nothing of a
+/// pickle is ever executed. Throws UserError that names the file and what is wrong with it: absent, truncated, foreign,
+/// hostile.
 TensorFile read_tensor_file(const std::filesystem::path& path);
 
 /// Writes safetensors, atomically (see atomic_file.hpp).

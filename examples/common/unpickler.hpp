@@ -1,0 +1,50 @@
+// Reads Python's pickles as data: nothing is ever executed or imported. The result is a tree in which a call of a
+// Python function is only the function's name with its arguments; names that the caller does not list are refused.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mma::examples {
+
+struct PickleValue {
+  enum class Kind { None, Bool, Int, Float, String, Bytes, List, Tuple, Set, Dict, Global, Object, Persistent };
+
+  Kind kind = Kind::None;
+  int64_t integer = 0;  ///< Int, Bool
+  double number = 0;    ///< Float
+  std::string_view text =
+      {};  ///< String, Bytes: the contents; Global: "module.name"; Object: the name of what was called
+  std::vector<const PickleValue*> items =
+      {};                                  ///< elements; of a Dict, and of an Object used as one: key, value, key, ...
+  const PickleValue* arguments = nullptr;  ///< Object: what it was called with; Persistent: its id
+
+  bool is(Kind other) const { return kind == other; }
+};
+
+/// A pickle of protocol 2 to 5 and its values. Values may refer to each other in circles, as Python's lists can:
+/// walk them to a fixed depth only. Time and memory are bounded by the length of the pickle.
+class Pickle {
+ public:
+  /// Throws UserError, with sentences that begin with `name`, for a truncated or damaged pickle and for one that uses
+  /// an opcode or a Python name outside the lists.
+  Pickle(std::string bytes, const std::set<std::string, std::less<>>& allowed_names, const std::string& name);
+  Pickle(const Pickle&) = delete;
+  Pickle& operator=(const Pickle&) = delete;
+
+  const PickleValue& root() const { return *root_; }
+
+ private:
+  friend class Unpickler;
+
+  std::string bytes_;  // texts point into it
+  std::deque<PickleValue> values_;
+  std::set<std::string, std::less<>> names_;
+  const PickleValue* root_ = nullptr;
+};
+
+}  // namespace mma::examples
