@@ -1,0 +1,45 @@
+// mma-train's command line: what was given, and how it becomes the settings of a new run or fits those of an old one.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "train/settings.hpp"
+
+namespace mma::examples {
+
+/// The command line as given; what was left out stays empty.
+struct Arguments {
+  std::optional<std::string> model, dataset, data, recipe, regularizer, scope, device;
+  std::optional<double> coefficient, learning_rate, momentum, weight_decay;
+  std::optional<int64_t> epochs, batch, limit_train, limit_test, threads, checkpoint_steps;
+  std::optional<uint64_t> seed;
+  std::optional<bool> nesterov;
+  std::optional<std::vector<int64_t>> milestones;
+  std::optional<std::string> out;
+  bool resume = false;
+  std::optional<std::string> evaluate;
+  std::vector<std::string> compare;
+  std::optional<std::string> plot;
+  std::vector<std::string> words;  ///< argv, for the record
+};
+
+/// Reads the command line. Empty when all that was asked for was help, the version or a list, which it has printed.
+/// Throws UserError with CLI11's sentence when it is not understood.
+std::optional<Arguments> read_command_line(int argc, char** argv);
+
+/// The settings of a new run: the recipe's values where nothing was given, checked.
+Settings settings_of_new_run(const Arguments& arguments);
+
+/// Where a new run goes when no --out is given.
+std::string default_out(const Settings& settings);
+
+/// Takes over what may change between the parts of a run (device, threads, the data's folder, checkpoints);
+/// throws UserError that names the first argument that contradicts the run in folder `out`.
+void apply_to_resumed_run(const Arguments& arguments, const std::string& out, Settings& settings);
+
+/// The folder of a data set: the one given, else where Debian's package puts Fashion-MNIST. Throws UserError.
+std::string data_folder(const std::optional<std::string>& given, const std::string& dataset);
+
+}  // namespace mma::examples

@@ -1,0 +1,67 @@
+#include "train/evaluate.hpp"
+
+#include <ATen/Parallel.h>
+#include <c10/util/StringUtil.h>
+
+#include <iomanip>
+
+#include "common/error.hpp"
+#include "train/checkpoint.hpp"
+#include "train/training.hpp"
+#include "train/weights.hpp"
+
+namespace mma::examples {
+namespace {
+
+/// What the command line says, and where it is silent, what a checkpoint knows about itself.
+Settings settings_of_evaluation(const Arguments& arguments, const std::optional<RunRecord>& record) {
+  Arguments completed = arguments;
+  if (record) {
+    const Settings& own = record->settings;
+    if (arguments.model && *arguments.model != own.model) {
+      throw UserError(c10::str(*arguments.evaluate, " holds a ", own.model, ", not a ", *arguments.model));
+    }
+    completed.model = own.model;
+    if (!arguments.dataset) completed.dataset = own.dataset;
+    if (!arguments.data && *completed.dataset == own.dataset) completed.data = own.data;
+    if (!arguments.seed) completed.seed = own.seed;
+    if (!arguments.threads) completed.threads = own.threads;
+  }
+  return settings_of_new_run(completed);
+}
+
+/// The last tensor of a network is the bias of its classifier: one number a class.
+void check_classes(const NamedTensors& source, const ImageClassifier& model, const Dataset& dataset,
+                   const std::string& file) {
+  const std::string bias = parameters_of(model).back().first;
+  for (const auto& [name, tensor] : source) {
+    if (name == bias && tensor.dim() == 1 && tensor.size(0) != dataset.classes) {
+      throw UserError(
+          c10::str(file, " distinguishes ", tensor.size(0), " classes, but ", dataset.name, " has ", dataset.classes));
+    }
+  }
+}
+
+}  // namespace
+
+void evaluate_weights(const Arguments& arguments, std::ostream& stream) {
+  const std::string& path = *arguments.evaluate;
+  const TensorFile file = read_tensor_file(path);
+  const std::optional<RunRecord> record = record_in(file, path);
+  const Settings settings = settings_of_evaluation(arguments, record);
+  at::set_num_threads(static_cast<int>(settings.threads));
+
+  const Dataset dataset = prepared(load_dataset(settings.dataset, settings.data), settings);
+  const ImageShape shape{dataset.test.images.size(1), dataset.test.images.size(2)};
+  const auto model = make_model(settings.model, shape, dataset.classes);
+  const NamedTensors weights = record ? tensors_under(file, "model.") : file.tensors;
+  check_classes(weights, *model, dataset, path);
+  load_tensors(weights, state_of(*model), path);
+  model->to(at::Device(settings.device));
+  const std::optional<Hits> hits = evaluated(*model, dataset, dataset.test);
+  stream << path << ": " << settings.model << " on " << hits->images << " test images of " << settings.dataset
+         << std::fixed << std::setprecision(2) << ": top-1 " << hits->top1_percent() << " %, top-5 "
+         << hits->top5_percent() << " %\n";
+}
+
+}  // namespace mma::examples

@@ -1,0 +1,63 @@
+// What a run measures: top-1 and top-5, the figures of each epoch, and the files metrics.csv and metrics.jsonl.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <nlohmann/json_fwd.hpp>
+#include <ostream>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace mma::examples {
+
+/// Hits counted over any number of batches.
+struct Hits {
+  int64_t top1 = 0;
+  int64_t top5 = 0;
+  int64_t images = 0;
+
+  double top1_percent() const;
+  double top5_percent() const;
+};
+
+/// Adds a batch: logits [B, classes], labels int64 [B]. A label's rank counts every class whose logit is not smaller,
+/// so that constant or NaN logits score nothing.
+void count_hits(const at::Tensor& logits, const at::Tensor& labels, Hits& hits);
+
+/// The angles of a network's layers at one time; a layer with fewer than two usable rows has NaN.
+struct AngleSummary {
+  std::vector<std::pair<std::string, double>> minimal_angles;  ///< by layer, in degrees
+  double mean_nearest_angle = 0;                               ///< degrees, the mean over layers of the layer's mean
+  int64_t pairs_above = 0;                                     ///< pairs with a cosine above 0.2, all layers together
+
+  double smallest_minimal_angle() const;
+  double mean_minimal_angle() const;
+};
+
+struct EpochMetrics {
+  int64_t epoch = 0;  ///< from 1
+  double learning_rate = 0;
+  double loss = 0;                 ///< cross entropy, mean over the epoch's images
+  double regularization_loss = 0;  ///< coefficient times MMA loss, mean over the epoch's steps
+  double top1 = 0;                 ///< percent of the test images
+  double top5 = 0;
+  AngleSummary angles;
+  double seconds = 0;
+};
+
+nlohmann::ordered_json to_json(const EpochMetrics& metrics);
+
+/// Throws nlohmann::json::exception when a member is missing or of another type.
+EpochMetrics epoch_metrics_from_json(const nlohmann::ordered_json& json);
+
+/// One line of names, then one an epoch; the seconds stand last, all else is the same in every repetition of a run.
+void write_metrics_csv(std::ostream& stream, const std::vector<EpochMetrics>& history);
+
+/// One JSON object a line and epoch.
+void write_metrics_jsonl(std::ostream& stream, const std::vector<EpochMetrics>& history);
+
+/// The paper's figure of merit: the mean top-1 of the last five epochs, or of all when there are fewer.
+double mean_top1_of_last_five(const std::vector<EpochMetrics>& history);
+
+}  // namespace mma::examples

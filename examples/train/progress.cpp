@@ -1,0 +1,105 @@
+#include "train/progress.hpp"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <iostream>
+
+namespace mma::examples {
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr auto redraw_interval = std::chrono::milliseconds(100);
+constexpr size_t bar_width = 24;
+
+template <class... Arguments>
+std::string formatted(const char* format, Arguments... arguments) {
+  const int length = std::snprintf(nullptr, 0, format, arguments...);
+  std::string text(static_cast<size_t>(length), '\0');
+  std::snprintf(text.data(), text.size() + 1, format, arguments...);
+  return text;
+}
+
+int columns_of_stdout() {
+  winsize size = {};
+  const bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  return known ? size.ws_col : 80;
+}
+
+std::string bar(double fraction) {
+  const auto filled = static_cast<size_t>(fraction * static_cast<double>(bar_width));
+  std::string text = "[";
+  return text.append(filled, '#').append(bar_width - filled, '.').append("]");
+}
+
+}  // namespace
+
+std::string duration(double seconds) {
+  const auto whole = static_cast<long long>(std::llround(std::max(0.0, seconds)));
+  if (whole < 60) return formatted("%lld s", whole);
+  if (whole < 3600) return formatted("%lld:%02lld min", whole / 60, whole % 60);
+  return formatted("%lld:%02lld:%02lld h", whole / 3600, whole / 60 % 60, whole % 60);
+}
+
+std::string progress_line(const StepProgress& progress, int columns) {
+  const double fraction = static_cast<double>(progress.step) / static_cast<double>(progress.steps);
+  std::string line =
+      formatted("epoch %lld/%lld ", static_cast<long long>(progress.epoch), static_cast<long long>(progress.epochs)) +
+      bar(fraction) + formatted(" %3.0f %%  loss %.4f", 100 * fraction, progress.loss);
+  if (progress.regularization_loss) line += formatted("  mma %+.4f", *progress.regularization_loss);
+  line += formatted("  %.0f images/s  ", progress.images_per_second) + duration(progress.seconds_left) + " left";
+  const auto room = static_cast<size_t>(std::max(1, columns - 1));  // a full line would wrap
+  return line.substr(0, room);
+}
+
+void PlainProgress::say(const std::string& line) { stream_ << line << std::endl; }
+
+void PlainProgress::step(const StepProgress&) {}
+
+void PlainProgress::epoch(const EpochMetrics& metrics, int64_t epochs, bool regularized) {
+  const std::string total = std::to_string(epochs);
+  std::string line = formatted("epoch %*lld/%s  loss %.4f", static_cast<int>(total.size()),
+                               static_cast<long long>(metrics.epoch), total.c_str(), metrics.loss);
+  if (regularized) line += formatted("  mma %+.4f", metrics.regularization_loss);
+  line += formatted("  top-1 %.2f %%  top-5 %.2f %%  minimal angle %.1f deg  rate %g  ", metrics.top1, metrics.top5,
+                    metrics.angles.mean_minimal_angle(), metrics.learning_rate);
+  stream_ << line << duration(metrics.seconds) << std::endl;
+}
+
+TerminalProgress::TerminalProgress(std::ostream& stream, int (*columns)()) : PlainProgress(stream), columns_(columns) {}
+
+TerminalProgress::~TerminalProgress() { erase_bar(); }
+
+void TerminalProgress::erase_bar() {
+  if (bar_is_shown_) stream_ << "\r\033[K" << std::flush;
+  bar_is_shown_ = false;
+}
+
+void TerminalProgress::say(const std::string& line) {
+  erase_bar();
+  PlainProgress::say(line);
+}
+
+void TerminalProgress::step(const StepProgress& progress) {
+  const auto now = steady_clock::now();
+  if (drawn_ && now - *drawn_ < redraw_interval) return;
+  drawn_ = now;
+  stream_ << '\r' << progress_line(progress, columns_()) << "\033[K" << std::flush;
+  bar_is_shown_ = true;
+}
+
+void TerminalProgress::epoch(const EpochMetrics& metrics, int64_t epochs, bool regularized) {
+  erase_bar();
+  PlainProgress::epoch(metrics, epochs, regularized);
+}
+
+std::unique_ptr<Progress> progress_on_stdout() {
+  if (isatty(STDOUT_FILENO)) return std::make_unique<TerminalProgress>(std::cout, columns_of_stdout);
+  return std::make_unique<PlainProgress>(std::cout);
+}
+
+}  // namespace mma::examples

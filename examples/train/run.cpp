@@ -1,0 +1,342 @@
+#include "train/run.hpp"
+
+#include <ATen/Parallel.h>
+#include <c10/util/StringUtil.h>
+
+#include <nlohmann/json.hpp>
+
+#include "common/atomic_file.hpp"
+#include "common/error.hpp"
+#include "common/plot.hpp"
+#include "mma/version.hpp"
+#include "train/build_info.hpp"
+#include "train/interruption.hpp"
+#include "train/recipe.hpp"
+#include "train/run_plots.hpp"
+#include "train/training.hpp"
+
+namespace mma::examples {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t gpu_steps_between_looks = 20;  // reading the loss makes the GPU wait
+
+/// False also where the folder may not be read.
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::string percent(double value) {
+  std::ostringstream text;
+  text << std::fixed << std::setprecision(2) << value << " %";
+  return text.str();
+}
+
+/// One run between its start or resumption and its end.
+class Run {
+ public:
+  Run(RunFolder folder, RunRecord record, Training& training, const Arguments& arguments, Progress& progress);
+
+  /// What a new run leaves before its first step: killed from now on, it can be resumed.
+  void write_beginning();
+  void say_what_is_trained();
+  int go_on();
+
+ private:
+  void write_config();
+  bool train_epoch();
+  bool finish_epoch();
+  void step();
+  void look_at_losses();
+  void show();
+  void save();
+  void write_metrics();
+  int stop();
+  int end();
+
+  const Settings& settings() const { return record_.settings; }
+  bool regularized() const { return settings().regularizer != "none"; }
+  int64_t steps_done() const { return record_.position.epoch * training_.steps_per_epoch() + record_.position.step; }
+  /// The seconds of the running epoch, also those before a resumption.
+  void count_seconds();
+  std::string place() const;
+
+  RunFolder folder_;
+  RunRecord record_;
+  Training& training_;
+  std::vector<std::string> command_line_;
+  Progress& progress_;
+  LossSums sums_;
+  Clock::time_point counted_until_ = Clock::now();
+  Clock::time_point started_ = Clock::now();
+  int64_t steps_at_start_ = 0;
+  int64_t images_here_ = 0;  ///< trained on since the epoch began or was resumed
+  Clock::time_point images_since_ = Clock::now();
+};
+
+Run::Run(RunFolder folder, RunRecord record, Training& training, const Arguments& arguments, Progress& progress)
+    : folder_(std::move(folder)),
+      record_(std::move(record)),
+      training_(training),
+      command_line_(arguments.words),
+      progress_(progress),
+      sums_{record_.position.loss_sum, record_.position.regularization_sum},
+      steps_at_start_(steps_done()) {
+  training_.set_sums(sums_);
+}
+
+void Run::write_beginning() {
+  save();
+  write_config();
+}
+
+void Run::write_config() {
+  write_atomically(folder_.config(), [&](std::ostream& stream) {
+    nlohmann::ordered_json config;
+    config["program"] = "mma-train";
+    config["version"] = version;
+    config["git_commit"] = git_commit;
+    config["libtorch"] = libtorch_version;
+    config["command_line"] = command_line_;
+    config["train_images"] = record_.train_images;
+    config["test_images"] = training_.dataset().test.labels.size(0);
+    config["classes"] = record_.classes;
+    config["parameters"] = training_.parameter_count();
+    config["settings"] = to_json(settings());
+    stream << config.dump(2) << '\n';
+  });
+}
+
+void Run::say_what_is_trained() {
+  const Settings& s = settings();
+  progress_.say(c10::str(s.model, " (", training_.parameter_count(), " parameters) on ", s.dataset, ": ",
+                         record_.train_images, " training and ", training_.dataset().test.labels.size(0),
+                         " test images, batches of ", s.batch, ", seed ", s.seed, ", ", s.device, ", ", s.threads,
+                         s.threads == 1 ? " thread" : " threads"));
+  progress_.say((regularized() ? c10::str("MMA regularization of ", s.scope, " layers, coefficient ", s.coefficient)
+                               : "no regularization") +
+                ", into " + folder_.path.string());
+}
+
+void Run::count_seconds() {
+  record_.position.seconds += seconds_since(counted_until_);
+  counted_until_ = Clock::now();
+}
+
+std::string Run::place() const {
+  return c10::str("epoch ", record_.position.epoch + 1, ", step ", record_.position.step, " of ",
+                  training_.steps_per_epoch());
+}
+
+void Run::save() {
+  count_seconds();
+  look_at_losses();
+  if (!training_.weights_are_finite()) {
+    throw UserError(c10::str("the weights are no longer finite in ", place(), ": a smaller --lr may help (",
+                             folder_.checkpoint().string(), " keeps the last good state)"));
+  }
+  TensorFile file;
+  file.tensors = training_.state();
+  write_checkpoint(folder_.checkpoint(), record_, file);
+}
+
+void Run::look_at_losses() {
+  sums_ = training_.sums();
+  if (!sums_.finite()) {
+    throw UserError(c10::str("the loss is not finite in ", place(), ": a smaller --lr or --coefficient may help (",
+                             folder_.checkpoint().string(), " keeps the last good state)"));
+  }
+  record_.position.loss_sum = sums_.cross_entropy;
+  record_.position.regularization_sum = sums_.regularization;
+}
+
+void Run::show() {
+  const Position& position = record_.position;
+  const auto steps = static_cast<double>(position.step);
+  const int64_t steps_per_epoch = training_.steps_per_epoch();
+  const int64_t left = settings().epochs * steps_per_epoch - steps_done();
+  StepProgress shown;
+  shown.epoch = position.epoch + 1;
+  shown.epochs = settings().epochs;
+  shown.step = position.step;
+  shown.steps = steps_per_epoch;
+  shown.images_per_second = static_cast<double>(images_here_) / seconds_since(images_since_);
+  const int64_t images = std::min(position.step * settings().batch, record_.train_images);
+  shown.loss = sums_.cross_entropy / static_cast<double>(images);
+  if (regularized()) shown.regularization_loss = sums_.regularization / steps;
+  shown.seconds_left =
+      seconds_since(started_) / static_cast<double>(steps_done() - steps_at_start_) * static_cast<double>(left);
+  progress_.step(shown);
+}
+
+void Run::step() {
+  Position& position = record_.position;
+  training_.step(position.epoch, position.step);
+  images_here_ += training_.images_in_step(position.step);
+  ++position.step;
+  if (settings().device == "cpu" || position.step % gpu_steps_between_looks == 0) {
+    look_at_losses();
+    show();
+  }
+  const int64_t every = settings().checkpoint_steps;
+  if (every > 0 && position.step % every == 0) save();
+}
+
+/// False when interrupted.
+bool Run::train_epoch() {
+  images_here_ = 0;
+  images_since_ = Clock::now();
+  while (record_.position.step < training_.steps_per_epoch()) {
+    if (interruption() != 0) return false;
+    step();
+  }
+  return true;
+}
+
+/// Measures the finished epoch and writes it down. False when interrupted before.
+bool Run::finish_epoch() {
+  const auto stopped = [] { return interruption() != 0; };
+  const std::optional<Hits> hits = training_.evaluate(stopped);
+  if (!hits) return false;
+  look_at_losses();
+  Position& position = record_.position;
+  EpochMetrics metrics;
+  metrics.epoch = position.epoch + 1;
+  metrics.learning_rate = scheduled_learning_rate(settings().learning_rate, settings().milestones, position.epoch);
+  metrics.loss = sums_.cross_entropy / static_cast<double>(record_.train_images);
+  metrics.regularization_loss = sums_.regularization / static_cast<double>(training_.steps_per_epoch());
+  metrics.top1 = hits->top1_percent();
+  metrics.top5 = hits->top5_percent();
+  metrics.angles = training_.angles();
+  count_seconds();
+  metrics.seconds = position.seconds;
+  record_.history.push_back(metrics);
+  position = Position{.epoch = position.epoch + 1};
+  training_.set_sums({});
+  save();
+  write_metrics();
+  progress_.epoch(metrics, settings().epochs, regularized());
+  return true;
+}
+
+void Run::write_metrics() {
+  write_atomically(folder_.metrics_csv(), [&](std::ostream& stream) { write_metrics_csv(stream, record_.history); });
+  write_atomically(folder_.metrics_jsonl(),
+                   [&](std::ostream& stream) { write_metrics_jsonl(stream, record_.history); });
+}
+
+int Run::stop() {
+  save();
+  progress_.say(c10::str("interrupted in ", place(), "; to go on: mma-train --resume --out ", folder_.path.string()));
+  return 128 + interruption();
+}
+
+int Run::end() {
+  const EpochMetrics& last = record_.history.back();
+  progress_.say(c10::str("last epoch: top-1 ", percent(last.top1), ", top-5 ", percent(last.top5),
+                         "; mean top-1 of the last five epochs: ", percent(mean_top1_of_last_five(record_.history))));
+  if (plotting_available()) {
+    plot_run(record_.history, folder_.accuracy_plot(), folder_.angles_plot());
+    progress_.say(c10::str("pictures: ", folder_.accuracy_plot().string(), ", ", folder_.angles_plot().string()));
+  } else {
+    progress_.say("no pictures: gnuplot is not installed");
+  }
+  return 0;
+}
+
+int Run::go_on() {
+  if (!is_there(folder_.config())) write_config();  // the run was killed between its checkpoint and these files
+  if (!record_.history.empty()) write_metrics();
+  if (record_.position.epoch >= settings().epochs) {
+    progress_.say("the run in " + folder_.path.string() + " is already finished");
+    return end();
+  }
+  while (record_.position.epoch < settings().epochs) {
+    if (!train_epoch() || !finish_epoch()) return stop();
+  }
+  return end();
+}
+
+void use_threads(int64_t count) { at::set_num_threads(static_cast<int>(count)); }
+
+void make_folder(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) throw UserError("cannot make the folder " + path.string() + ": " + error.message());
+}
+
+int start(const Arguments& arguments, Progress& progress) {
+  RunRecord record;
+  record.settings = settings_of_new_run(arguments);
+  const Settings& settings = record.settings;
+  const RunFolder folder{arguments.out.value_or(default_out(settings))};
+  if (folder.holds_a_run()) {
+    throw UserError(folder.path.string() +
+                    " already holds a run: go on with it by --resume, or choose another folder by --out");
+  }
+  use_threads(settings.threads);
+  Training training(settings, prepared(load_dataset(settings.dataset, settings.data), settings));
+  record.train_images = training.dataset().train.labels.size(0);
+  record.classes = training.dataset().classes;
+  make_folder(folder.path);
+  Run run(folder, record, training, arguments, progress);
+  run.write_beginning();
+  run.say_what_is_trained();
+  return run.go_on();
+}
+
+/// Where --resume looks: --out, or where a run of these arguments goes without it.
+fs::path folder_to_resume(const Arguments& arguments) {
+  if (!arguments.out && !arguments.model) throw UserError("--resume needs --out: the folder of the run to go on with");
+  return arguments.out ? fs::path(*arguments.out) : fs::path(default_out(settings_of_new_run(arguments)));
+}
+
+void check_data(const RunRecord& record, const Training& training, const std::string& checkpoint) {
+  const Dataset& dataset = training.dataset();
+  if (dataset.train.labels.size(0) != record.train_images || dataset.classes != record.classes) {
+    throw UserError(c10::str(checkpoint, " comes from ", record.train_images, " training images of ", record.classes,
+                             " classes, but ", record.settings.data, " has ", dataset.train.labels.size(0), " of ",
+                             dataset.classes));
+  }
+}
+
+int resume(const Arguments& arguments, Progress& progress) {
+  const RunFolder folder{folder_to_resume(arguments)};
+  const std::string checkpoint = folder.checkpoint().string();
+  if (!is_there(checkpoint)) throw UserError("there is no run to resume in " + folder.path.string());
+  const TensorFile file = read_tensor_file(checkpoint);
+  std::optional<RunRecord> record = record_in(file, checkpoint);
+  if (!record) throw UserError(checkpoint + " is not a checkpoint of mma-train");
+  const int64_t threads = record->settings.threads;
+  apply_to_resumed_run(arguments, folder.path.string(), record->settings);
+  const Settings& settings = record->settings;
+  use_threads(settings.threads);
+  Training training(settings, prepared(load_dataset(settings.dataset, settings.data), settings));
+  check_data(*record, training, checkpoint);
+  training.load_state(file, checkpoint);
+  if (settings.threads != threads) {
+    progress.say(c10::str("warning: the run began with --threads ", threads, ", so with ", settings.threads,
+                          " it will not end with the same numbers bit for bit"));
+  }
+  Run run(folder, *record, training, arguments, progress);
+  run.say_what_is_trained();
+  return run.go_on();
+}
+
+}  // namespace
+
+bool RunFolder::holds_a_run() const {
+  return is_there(config()) || is_there(checkpoint()) || is_there(metrics_csv()) || is_there(metrics_jsonl());
+}
+
+int train(const Arguments& arguments, Progress& progress) {
+  watch_for_interruption();
+  return arguments.resume ? resume(arguments, progress) : start(arguments, progress);
+}
+
+}  // namespace mma::examples

@@ -1,0 +1,24 @@
+// The pictures of runs: accuracy by epoch, minimal angle by layer.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "train/metrics.hpp"
+
+namespace mma::examples {
+
+/// One run: top-1 and top-5 by epoch; the layers' minimal angles after the first and the last epoch.
+void plot_run(const std::vector<EpochMetrics>& history, const std::filesystem::path& accuracy,
+              const std::filesystem::path& angles);
+
+struct NamedHistory {
+  std::string name;
+  std::vector<EpochMetrics> history;
+};
+
+/// Several runs in one picture: top-1 by epoch, minimal angle by layer after the last epoch.
+void plot_comparison(const std::vector<NamedHistory>& runs, const std::filesystem::path& path);
+
+}  // namespace mma::examples

@@ -1,0 +1,102 @@
+#include "train/settings.hpp"
+
+#include <c10/util/StringUtil.h>
+#include <torch/cuda.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "common/error.hpp"
+
+namespace mma::examples {
+namespace {
+
+/// Calls visit(name, member) for every member, in the order of the file.
+template <class AnySettings, class Visit>
+void visit_members(AnySettings& settings, const Visit& visit) {
+  visit("model", settings.model);
+  visit("dataset", settings.dataset);
+  visit("data", settings.data);
+  visit("recipe", settings.recipe);
+  visit("regularizer", settings.regularizer);
+  visit("coefficient", settings.coefficient);
+  visit("scope", settings.scope);
+  visit("epochs", settings.epochs);
+  visit("batch", settings.batch);
+  visit("learning_rate", settings.learning_rate);
+  visit("milestones", settings.milestones);
+  visit("momentum", settings.momentum);
+  visit("weight_decay", settings.weight_decay);
+  visit("nesterov", settings.nesterov);
+  visit("seed", settings.seed);
+  visit("limit_train", settings.limit_train);
+  visit("limit_test", settings.limit_test);
+  visit("device", settings.device);
+  visit("threads", settings.threads);
+  visit("checkpoint_steps", settings.checkpoint_steps);
+}
+
+void require(bool condition, const std::string& sentence) {
+  if (!condition) throw UserError(sentence);
+}
+
+void require_at_least_zero(const char* flag, double value) {
+  require(std::isfinite(value) && value >= 0, c10::str(flag, " ", value, ": a finite number not below 0 is needed"));
+}
+
+void require_at_least_one(const char* flag, int64_t value) {
+  require(value >= 1, c10::str(flag, " ", value, ": at least 1 is needed"));
+}
+
+void check_choice(const char* flag, const std::string& value, const std::vector<std::string>& known) {
+  std::string list;
+  for (const std::string& name : known) {
+    if (name == value) return;
+    list += (list.empty() ? "" : ", ") + name;
+  }
+  throw UserError(c10::str(flag, " ", value, ": one of ", list, " is needed"));
+}
+
+void check_milestones(const std::vector<int64_t>& milestones) {
+  int64_t lowest = 1;
+  for (int64_t milestone : milestones) {
+    require(milestone >= lowest, "--milestones: epochs from 1 on in rising order are needed");
+    lowest = milestone;
+  }
+}
+
+}  // namespace
+
+nlohmann::ordered_json to_json(const Settings& settings) {
+  nlohmann::ordered_json json;
+  visit_members(settings, [&](const char* name, const auto& member) { json[name] = member; });
+  return json;
+}
+
+Settings settings_from_json(const nlohmann::ordered_json& json) {
+  Settings settings;
+  visit_members(settings, [&](const char* name, auto& member) { json.at(name).get_to(member); });
+  return settings;
+}
+
+void check(const Settings& settings) {
+  check_choice("--regularizer", settings.regularizer, {"none", "mma"});
+  check_choice("--scope", settings.scope, {"hidden", "output", "all"});
+  check_choice("--device", settings.device, {"cpu", "cuda"});
+  require_at_least_one("--epochs", settings.epochs);
+  require_at_least_one("--batch", settings.batch);
+  require_at_least_one("--threads", settings.threads);
+  require_at_least_zero("--lr", settings.learning_rate);
+  require_at_least_zero("--momentum", settings.momentum);
+  require_at_least_zero("--weight-decay", settings.weight_decay);
+  require_at_least_zero("--coefficient", settings.coefficient);
+  require(settings.momentum < 1, c10::str("--momentum ", settings.momentum, ": a number below 1 is needed"));
+  require(!settings.nesterov || settings.momentum > 0, "--nesterov needs a --momentum above 0");
+  check_milestones(settings.milestones);
+  if (settings.device == "cuda") {
+    require(torch::cuda::is_available(),
+            "--device cuda: this machine has no NVIDIA GPU that LibTorch can use, or LibTorch was built without CUDA");
+  }
+}
+
+}  // namespace mma::examples

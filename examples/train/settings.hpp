@@ -1,0 +1,43 @@
+// Everything that decides the numbers of a run, fully resolved: what config.json and the checkpoint record.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+namespace mma::examples {
+
+struct Settings {
+  std::string model;
+  std::string dataset;
+  std::string data;  ///< the data set's folder
+  std::string recipe;
+  std::string regularizer = "mma";  ///< mma, none
+  double coefficient = 0;
+  std::string scope = "all";  ///< hidden, output, all
+  int64_t epochs = 0;
+  int64_t batch = 0;
+  double learning_rate = 0;
+  std::vector<int64_t> milestones;
+  double momentum = 0;
+  double weight_decay = 0;
+  bool nesterov = false;
+  uint64_t seed = 1;
+  int64_t limit_train = 0;  ///< a random subset of so many training images; 0: all
+  int64_t limit_test = 0;   ///< the same for the test images
+  std::string device = "cpu";
+  int64_t threads = 1;
+  int64_t checkpoint_steps = 0;  ///< a checkpoint also after each so many steps; 0: at the end of epochs alone
+};
+
+nlohmann::ordered_json to_json(const Settings& settings);
+
+/// Throws nlohmann::json::exception when a member is missing or of another type.
+Settings settings_from_json(const nlohmann::ordered_json& json);
+
+/// Throws UserError for a value that no run can have: zero epochs, a negative rate, an unknown device, a GPU that is
+/// not there. The sentences name the flags of the command line.
+void check(const Settings& settings);
+
+}  // namespace mma::examples

@@ -1,0 +1,33 @@
+#include "train/sgd.hpp"
+
+#include <ATen/ops/_fused_sgd.h>
+#include <ATen/ops/zeros_like.h>
+#include <c10/core/GradMode.h>
+
+namespace mma::examples {
+
+Sgd::Sgd(NamedTensors parameters, SgdOptions options) : options_(options) {
+  const c10::NoGradGuard no_grad;
+  for (auto& [name, parameter] : parameters) {
+    momentum_buffers_.emplace_back(name, at::zeros_like(parameter));
+    parameters_.push_back(parameter);
+  }
+}
+
+void Sgd::step(double learning_rate) {
+  const c10::NoGradGuard no_grad;
+  std::vector<at::Tensor> gradients;
+  std::vector<at::Tensor> buffers;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    gradients.push_back(parameters_[i].grad());
+    buffers.push_back(momentum_buffers_[i].second);
+  }
+  at::_fused_sgd_(parameters_, gradients, buffers, options_.weight_decay, options_.momentum, learning_rate,
+                  /*dampening=*/0, options_.nesterov, /*maximize=*/false, /*is_first_step=*/false);
+}
+
+void Sgd::zero_grad() {
+  for (at::Tensor& parameter : parameters_) parameter.mutable_grad().reset();
+}
+
+}  // namespace mma::examples

@@ -1,0 +1,41 @@
+// Stochastic gradient descent with momentum, weight decay and Nesterov's variant: LibTorch's fused update on momentum
+// buffers that belong to us by name, so that a checkpoint can hold them.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace mma::examples {
+
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+struct SgdOptions {
+  double momentum = 0.9;
+  double weight_decay = 0;
+  bool nesterov = false;
+};
+
+class Sgd {
+ public:
+  /// Updates these parameters in place; each needs a gradient whenever step is called.
+  Sgd(NamedTensors parameters, SgdOptions options);
+
+  /// g = gradient + weight_decay * w;  v = momentum * v + g;  w -= rate * (nesterov ? g + momentum * v : v)
+  void step(double learning_rate);
+
+  /// Forgets the gradients.
+  void zero_grad();
+
+  /// The momentum buffers v under their parameters' names; they start at zero.
+  const NamedTensors& momentum_buffers() const { return momentum_buffers_; }
+
+ private:
+  SgdOptions options_;
+  std::vector<at::Tensor> parameters_;
+  NamedTensors momentum_buffers_;
+};
+
+}  // namespace mma::examples

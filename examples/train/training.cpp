@@ -1,0 +1,199 @@
+#include "train/training.hpp"
+
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
+#include <c10/core/GradMode.h>
+#include <c10/util/StringUtil.h>
+
+#include <cmath>
+
+#include "common/error.hpp"
+#include "train/augmentation.hpp"
+#include "train/recipe.hpp"
+#include "train/weights.hpp"
+
+namespace mma::examples {
+namespace {
+
+constexpr int64_t padding = 4;
+constexpr int64_t evaluation_batch = 256;  // fixed: the sums inside a layer may depend on the batch's size
+
+Options regularizer_options(const Settings& settings) {
+  const Scope scope = settings.scope == "hidden"   ? Scope::Hidden
+                      : settings.scope == "output" ? Scope::Output
+                                                   : Scope::All;
+  return Options().coefficient(settings.coefficient).scope(scope);
+}
+
+/// `count` images drawn by the seed. `draw` keeps the draws apart from each other and from the epochs' orders.
+LabelledImages subset(const LabelledImages& split, int64_t count, uint64_t seed, int64_t draw) {
+  if (count == 0 || count >= split.labels.size(0)) return split;
+  const at::Tensor chosen = epoch_order(split.labels.size(0), seed, -1 - draw).narrow(0, 0, count);
+  return {split.images.index_select(0, chosen), split.labels.index_select(0, chosen)};
+}
+
+LabelledImages on_device(const LabelledImages& split, const at::Device& device) {
+  return {split.images.to(device), split.labels.to(device)};
+}
+
+at::Generator generator_of(const std::string& device) {
+  return at::globalContext().defaultGenerator(device == "cuda" ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU));
+}
+
+}  // namespace
+
+bool LossSums::finite() const { return std::isfinite(cross_entropy) && std::isfinite(regularization); }
+
+Dataset prepared(Dataset dataset, const Settings& settings) {
+  const at::Device device(settings.device);
+  dataset.train = on_device(subset(dataset.train, settings.limit_train, settings.seed, 0), device);
+  dataset.test = on_device(subset(dataset.test, settings.limit_test, settings.seed, 1), device);
+  return dataset;
+}
+
+std::optional<Hits> evaluated(ImageClassifier& model, const Dataset& dataset, const LabelledImages& split,
+                              const std::function<bool()>& stop) {
+  const c10::NoGradGuard no_grad;
+  const bool was_training = model.is_training();
+  model.eval();
+  std::optional<Hits> hits = Hits();
+  const int64_t count = split.labels.size(0);
+  for (int64_t first = 0; first < count && hits; first += evaluation_batch) {
+    const int64_t length = std::min(evaluation_batch, count - first);
+    const at::Tensor images = split.images.narrow(0, first, length);
+    const at::Tensor logits = model.forward(normalised(images, dataset.mean, dataset.deviation));
+    count_hits(logits, split.labels.narrow(0, first, length), *hits);
+    if (stop()) hits.reset();
+  }
+  model.train(was_training);
+  return hits;
+}
+
+Training::Training(const Settings& settings, Dataset dataset) : settings_(settings), dataset_(std::move(dataset)) {
+  const int64_t count = dataset_.train.labels.size(0);
+  if (settings.batch > count) {
+    throw UserError(c10::str("--batch ", settings.batch, " is larger than the ", count, " training images."));
+  }
+  at::globalContext().setDeterministicCuDNN(true);
+  at::manual_seed(settings.seed);
+  const ImageShape shape{dataset_.train.images.size(1), dataset_.train.images.size(2)};
+  model_ = make_model(settings.model, shape, dataset_.classes);
+  const at::Device device(settings.device);
+  model_->to(device);
+  sgd_.emplace(parameters_of(*model_), SgdOptions{settings.momentum, settings.weight_decay, settings.nesterov});
+  if (settings.regularizer == "mma") regularizer_.emplace(*model_, regularizer_options(settings));
+  all_layers_.emplace(*model_, Options().scope(Scope::All));
+  set_sums({});
+}
+
+int64_t Training::steps_per_epoch() const {
+  return (dataset_.train.labels.size(0) + settings_.batch - 1) / settings_.batch;
+}
+
+int64_t Training::parameter_count() const {
+  int64_t count = 0;
+  for (const auto& parameter : model_->parameters()) count += parameter.numel();
+  return count;
+}
+
+int64_t Training::images_in_step(int64_t step) const {
+  return std::min(settings_.batch, dataset_.train.labels.size(0) - step * settings_.batch);
+}
+
+at::Tensor Training::batch_of(int64_t epoch, int64_t step, at::Tensor& labels) {
+  const LabelledImages& split = dataset_.train;
+  if (epoch != epoch_of_order_) {
+    order_ = epoch_order(split.labels.size(0), settings_.seed, epoch).to(split.labels.device());
+    epoch_of_order_ = epoch;
+  }
+  const at::Tensor chosen = order_.narrow(0, step * settings_.batch, images_in_step(step));
+  labels = split.labels.index_select(0, chosen);
+  const at::Tensor images = split.images.index_select(0, chosen);
+  return normalised(randomly_cropped_and_flipped(images, padding, settings_.seed, epoch, step), dataset_.mean,
+                    dataset_.deviation);
+}
+
+void Training::step(int64_t epoch, int64_t step) {
+  at::Tensor labels;
+  const at::Tensor images = batch_of(epoch, step, labels);
+  sgd_->zero_grad();
+  const at::Tensor loss = at::cross_entropy_loss(model_->forward(images), labels);
+  loss.backward();
+  const c10::NoGradGuard no_grad;
+  sums_[0] += loss.detach() * images.size(0);
+  if (regularizer_) sums_[1] += regularizer_->accumulate_gradient();
+  sgd_->step(scheduled_learning_rate(settings_.learning_rate, settings_.milestones, epoch));
+}
+
+LossSums Training::sums() const {
+  const at::Tensor sums = sums_.cpu();
+  return {sums[0].item<double>(), sums[1].item<double>()};
+}
+
+void Training::set_sums(const LossSums& sums) {
+  sums_ = at::tensor({sums.cross_entropy, sums.regularization}, at::kDouble).to(at::Device(settings_.device));
+}
+
+std::optional<Hits> Training::evaluate(const std::function<bool()>& stop) {
+  return evaluated(*model_, dataset_, dataset_.test, stop);
+}
+
+AngleSummary Training::angles() const {
+  AngleSummary summary;
+  double sum = 0;
+  int64_t count = 0;
+  for (const LayerAngles& layer : all_layers_->report().layers) {
+    summary.minimal_angles.emplace_back(layer.name, degrees(layer.minimal_angle));
+    summary.pairs_above += layer.pairs_above;
+    if (std::isnan(layer.mean_nearest_angle)) continue;
+    sum += degrees(layer.mean_nearest_angle);
+    ++count;
+  }
+  summary.mean_nearest_angle = sum / static_cast<double>(count);
+  return summary;
+}
+
+bool Training::weights_are_finite() const {
+  const c10::NoGradGuard no_grad;
+  std::vector<at::Tensor> tensors;
+  for (const auto& [name, tensor] : state_of(*model_)) {
+    if (tensor.is_floating_point()) tensors.push_back(tensor);
+  }
+  return at::isfinite(at::stack(at::_foreach_norm(tensors, std::numeric_limits<double>::infinity())))
+      .all()
+      .item<bool>();
+}
+
+NamedTensors Training::state() const {
+  NamedTensors tensors;
+  for (const auto& [name, tensor] : state_of(*model_)) tensors.emplace_back("model." + name, tensor.detach());
+  for (const auto& [name, tensor] : sgd_->momentum_buffers()) tensors.emplace_back("optimizer." + name, tensor);
+  if (regularizer_) {
+    for (const auto& [name, tensor] : regularizer_->state()) tensors.emplace_back("regularizer." + name, tensor);
+  }
+  tensors.emplace_back("random.cpu", generator_of("cpu").get_state());
+  if (settings_.device == "cuda") tensors.emplace_back("random.cuda", generator_of("cuda").get_state());
+  for (auto& [name, tensor] : tensors) tensor = tensor.cpu();
+  return tensors;
+}
+
+void Training::load_state(const TensorFile& file, const std::string& path) {
+  load_tensors(tensors_under(file, "model."), state_of(*model_), path);
+  load_tensors(tensors_under(file, "optimizer."), sgd_->momentum_buffers(), path);
+  if (regularizer_) {
+    std::map<std::string, at::Tensor> state;
+    for (const auto& [name, tensor] : tensors_under(file, "regularizer.")) state[name] = tensor;
+    regularizer_->load_state(state);
+  }
+  for (const std::string device : {"cpu", "cuda"}) {
+    const at::Tensor* random = file.find("random." + device);
+    if (random != nullptr && (device == "cpu" || settings_.device == device)) generator_of(device).set_state(*random);
+  }
+}
+
+}  // namespace mma::examples

@@ -1,0 +1,75 @@
+// A network in training: one step, one evaluation, its angles, and the tensors from which it goes on bit for bit.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mma/mma.hpp>
+#include <optional>
+
+#include "common/tensor_file.hpp"
+#include "train/datasets.hpp"
+#include "train/metrics.hpp"
+#include "train/models.hpp"
+#include "train/settings.hpp"
+#include "train/sgd.hpp"
+
+namespace mma::examples {
+
+/// Sums over the steps of a running epoch.
+struct LossSums {
+  double cross_entropy = 0;   ///< over images
+  double regularization = 0;  ///< over steps
+
+  bool finite() const;
+};
+
+/// The data set on a device, cut down to the seed's random subsets where the settings limit it.
+Dataset prepared(Dataset dataset, const Settings& settings);
+
+/// Top-1 and top-5 of a network on images; empty when `stop` said so between two batches.
+std::optional<Hits> evaluated(
+    ImageClassifier& model, const Dataset& dataset, const LabelledImages& split,
+    const std::function<bool()>& stop = [] { return false; });
+
+class Training {
+ public:
+  /// Makes the network from the seed. The data must be prepared. Throws UserError when the data cannot fill a batch.
+  Training(const Settings& settings, Dataset dataset);
+
+  int64_t steps_per_epoch() const;
+  int64_t parameter_count() const;
+  int64_t images_in_step(int64_t step) const;
+  const Dataset& dataset() const { return dataset_; }
+
+  /// Trains on batch `step` of the epoch (both from 0) and adds its losses to the sums.
+  void step(int64_t epoch, int64_t step);
+
+  /// The sums since they were last set; on a GPU this waits for it.
+  LossSums sums() const;
+  void set_sums(const LossSums& sums);
+
+  std::optional<Hits> evaluate(const std::function<bool()>& stop);
+  AngleSummary angles() const;
+  bool weights_are_finite() const;
+
+  /// model.*, optimizer.*, random.*, regularizer.*: what a checkpoint holds.
+  NamedTensors state() const;
+
+  /// Throws UserError when the file's tensors are not those of this network.
+  void load_state(const TensorFile& file, const std::string& path);
+
+ private:
+  at::Tensor batch_of(int64_t epoch, int64_t step, at::Tensor& labels);
+
+  Settings settings_;
+  Dataset dataset_;
+  std::shared_ptr<ImageClassifier> model_;
+  std::optional<Sgd> sgd_;
+  std::optional<Regularizer<>> regularizer_;
+  std::optional<Regularizer<>> all_layers_;  ///< for the report: the same layers in every run
+  at::Tensor sums_;
+  at::Tensor order_;
+  int64_t epoch_of_order_ = -1;
+};
+
+}  // namespace mma::examples
