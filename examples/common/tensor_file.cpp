@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "atomic_file.hpp"
 #include "error.hpp"
@@ -34,14 +35,7 @@ std::string first_bytes(std::ifstream& stream) {
   return bytes;
 }
 
-}  // namespace
-
-const at::Tensor* TensorFile::find(const std::string& name) const {
-  const auto found = std::ranges::find(tensors, name, &std::pair<std::string, at::Tensor>::first);
-  return found == tensors.end() ? nullptr : &found->second;
-}
-
-TensorFile read_tensor_file(const fs::path& path) {
+TensorFile read_any(const fs::path& path) {
   std::ifstream stream = open_regular_file(path);
   const std::string start = first_bytes(stream);
   if (start.starts_with("PK\x03\x04")) return read_torch_save_file(path);
@@ -52,6 +46,33 @@ TensorFile read_tensor_file(const fs::path& path) {
                     ": is in the format of PyTorch before 1.6; expected one saved again by a newer torch.save");
   }
   throw UserError(path.string() + ": is neither a safetensors file nor a file of Python's torch.save");
+}
+
+/// Names go into tables and JSON.
+bool is_printable(const std::string& name) {
+  try {
+    static_cast<void>(nlohmann::json(name).dump());
+  } catch (const nlohmann::json::type_error&) {  // not UTF-8
+    return false;
+  }
+  return std::ranges::none_of(name, [](unsigned char character) { return character < ' '; });
+}
+
+}  // namespace
+
+const at::Tensor* TensorFile::find(const std::string& name) const {
+  const auto found = std::ranges::find(tensors, name, &std::pair<std::string, at::Tensor>::first);
+  return found == tensors.end() ? nullptr : &found->second;
+}
+
+TensorFile read_tensor_file(const fs::path& path) {
+  TensorFile file = read_any(path);
+  for (const auto& [name, tensor] : file.tensors) {
+    if (!is_printable(name)) {
+      throw UserError(path.string() + ": names a tensor with bytes that are not printable text; expected UTF-8");
+    }
+  }
+  return file;
 }
 
 void write_tensor_file(const fs::path& path, const TensorFile& file) {

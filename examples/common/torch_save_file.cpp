@@ -42,8 +42,7 @@ const std::set<std::string, std::less<>> allowed_names = {
     "torch.BoolStorage",
     // Not tensors: read over.
     "argparse.Namespace",
-    "collections.defaultdict",
-    "builtins.dict",
+    "__builtin__.set",
     "builtins.set",
     "_codecs.encode",
     "numpy.dtype",
