@@ -95,8 +95,8 @@ inline at::Tensor nearest_angle_gradient(const at::Tensor& rows, const at::Tenso
     const PairGradient part =
         pair_gradient(flat_rows.narrow(0, begin, size).to(at::kDouble), flat_rows.index_select(0, j).to(at::kDouble),
                       flat_weight.narrow(0, begin, size), i.remainder(n), j.remainder(n), duplicate);
-    const at::Tensor first_part = part.first_part.scatter_add(1, part.axis, part.first_axis_part);
-    const at::Tensor second_part = part.second_part.scatter_add(1, part.axis, part.second_axis_part);
+    const at::Tensor first_part = part.first_part.scatter_add_(1, part.axis, part.first_axis_part);
+    const at::Tensor second_part = part.second_part.scatter_add_(1, part.axis, part.second_axis_part);
     gradient.narrow(0, begin, size).add_(first_part);
     add_rows(gradient, j, second_part.to(rows.scalar_type()));
   }

@@ -75,7 +75,7 @@ struct Candidates {
   /// From a mask [t, n] on any device; names[t] is the index of each row of the mask.
   static Candidates from_mask(const at::Tensor& mask, const std::vector<int64_t>& names) {
     Candidates result;
-    const at::Tensor where = at::nonzero(mask).to(at::kCPU);
+    const at::Tensor where = at::nonzero(mask).to(at::kCPU).contiguous();  // it may come column by column
     const int64_t* pair = where.const_data_ptr<int64_t>();
     int64_t k = 0;
     for (size_t t = 0; t < names.size(); ++t) {

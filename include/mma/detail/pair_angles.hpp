@@ -20,7 +20,7 @@ namespace mma::detail {
 
 /// Pairs at a time, so that temporary copies in float64 stay small; at least 2, because a reduction to a single number
 /// may be split over threads and then rounds differently from the same pair in a longer list: ties would break.
-inline int64_t pairs_per_chunk(int64_t dimension) { return std::max<int64_t>(2, (int64_t{1} << 18) / dimension); }
+inline int64_t pairs_per_chunk(int64_t dimension) { return std::max<int64_t>(2, (int64_t{1} << 16) / dimension); }
 
 /// On unit vectors |a - b| up to this is rounding: the rows are exact duplicates (and |a + b| up to this: antipodes).
 inline double duplicate_distance(at::ScalarType computing_type) {

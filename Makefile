@@ -1,0 +1,32 @@
+# make demo   installs what is missing, builds, trains ResNet20 on Fashion-MNIST without and with MMA, shows a table
+# make test   the same set-up, then every test
+# make data-cifar100   downloads CIFAR-100 from its publisher into data/
+#
+# Build by hand with the presets of CMakePresets.json.
+
+JOBS ?= $(shell nproc)
+
+.PHONY: demo test data-cifar100 format clean
+
+demo:
+	@prefix=$$(cmake/bootstrap.sh --for demo) && \
+	export CMAKE_PREFIX_PATH="$$prefix" && \
+	cmake --preset demo > /dev/null && \
+	cmake --build --preset demo --parallel $(JOBS) --target mma-train && \
+	examples/train/demo.sh build-demo/bin/mma-train
+
+test:
+	@prefix=$$(cmake/bootstrap.sh --for test) && newest=$$(cmake/bootstrap.sh --for test --newest) && \
+	export CMAKE_PREFIX_PATH="$$prefix" && \
+	cmake --preset default -DMMA_NEWEST_LIBTORCH="$$newest" && \
+	cmake --build --preset default --parallel $(JOBS) && \
+	ctest --preset default --parallel $(JOBS)
+
+data-cifar100:
+	@examples/train/download-cifar100.sh data
+
+format:
+	git ls-files '*.hpp' '*.cpp' | xargs clang-format -i
+
+clean:
+	rm -rf build build-demo build-library

@@ -1,0 +1,127 @@
+#!/bin/sh
+# From a fresh Debian 12 with g++, CMake and Python to everything that a build needs. Prints on stdout the
+# CMAKE_PREFIX_PATH to build with, and on stderr what it does; quick when nothing is missing.
+#
+#   bootstrap.sh [--for demo|test] [--newest]
+#
+# --for demo    what the programs need (default); --for test: GoogleTest as well
+# --newest      prints the folder of LibTorch 2.15.0 instead, for the consumer test
+#
+# LibTorch: the user's own where CMAKE_PREFIX_PATH holds one, else the wheel, in a cache that all checkouts share:
+# $MMA_CACHE, else $XDG_CACHE_HOME/mma, else ~/.cache/mma. Without an NVIDIA GPU only its CPU part is installed.
+set -eu
+
+default_version=2.11.0
+newest_version=2.15.0
+purpose=demo
+version=$default_version
+
+say() { echo "mma: $*" >&2; }
+fail() {
+  say "$*"
+  exit 1
+}
+
+while [ $# -gt 0 ]; do
+  case $1 in
+    --for) purpose=$2; shift ;;
+    --newest) version=$newest_version ;;
+    *) fail "bootstrap.sh does not know '$1'; expected --for demo|test or --newest" ;;
+  esac
+  shift
+done
+
+# --- system packages -------------------------------------------------------------------------------------------------
+
+packages="libcli11-dev nlohmann-json3-dev zlib1g-dev gnuplot-nox fonts-dejavu-core dataset-fashion-mnist curl ca-certificates python3-pip"
+[ "$purpose" = test ] && packages="$packages libgtest-dev"
+
+install_system_packages() {
+  missing=
+  for package in $packages; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+  done
+  [ -z "$missing" ] && return
+  if [ "$(id -u)" != 0 ]; then
+    fail "these packages are missing; install them and try again: sudo apt-get install --no-install-recommends$missing"
+  fi
+  say "installing$missing"
+  export DEBIAN_FRONTEND=noninteractive
+  # shellcheck disable=SC2086
+  { apt-get -qq update && apt-get -qq install -y --no-install-recommends $missing; } >&2 ||
+    fail "apt-get could not install$missing"
+}
+
+# --- LibTorch --------------------------------------------------------------------------------------------------------
+
+# The prefixes of CMAKE_PREFIX_PATH, if one of them (or its torch/) holds LibTorch.
+own_libtorch() {
+  old_ifs=$IFS
+  IFS=':;'
+  for prefix in ${CMAKE_PREFIX_PATH:-}; do
+    if [ -e "$prefix/lib/libtorch_cpu.so" ] || [ -e "$prefix/torch/lib/libtorch_cpu.so" ]; then
+      IFS=$old_ifs
+      echo "$CMAKE_PREFIX_PATH"
+      return
+    fi
+  done
+  IFS=$old_ifs
+}
+
+has_nvidia_gpu() { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; }
+
+# A Python that can run pip: the system's needs python3-pip, an own one mostly brings it.
+python_with_pip() {
+  for python in python3 /usr/bin/python3; do
+    if "$python" -m pip --version >/dev/null 2>&1; then
+      echo "$python"
+      return
+    fi
+  done
+  fail "no python3 with pip was found; expected Debian's python3-pip"
+}
+
+# Into a folder beside its place, then renamed: an interrupted installation leaves nothing that looks like one.
+install_libtorch() {
+  target=$1
+  shift
+  say "installing LibTorch $version into $target (once; shared by all checkouts)"
+  python=$(python_with_pip)
+  rm -rf "$target.part"
+  "$python" -m pip install -q --disable-pip-version-check --root-user-action ignore --no-compile \
+    --target "$target.part" "$@" >&2 || fail "pip could not install torch==$version"
+  mv "$target.part" "$target"
+}
+
+libtorch() {
+  cache=${MMA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mma}
+  mkdir -p "$cache" || fail "the cache folder $cache cannot be made; name another in MMA_CACHE"
+  if [ "$version" = "$default_version" ] && has_nvidia_gpu; then
+    target=$cache/libtorch-$version-cuda
+    requirements=torch==$version
+  else
+    target=$cache/libtorch-$version-cpu
+    # The wheel's CPU half is linked to these two alone.
+    case $version in
+      2.11.0) cuda="nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85" ;;
+      2.15.0) cuda="nvidia-cuda-runtime==13.2.86 nvidia-cuda-cupti==13.2.86" ;;
+    esac
+    requirements="--no-deps torch==$version $cuda"
+  fi
+  exec 9>"$cache/lock"
+  flock 9 # two builds at once: the second waits for the first one's installation
+  # shellcheck disable=SC2086
+  [ -e "$target/torch/lib/libtorch_cpu.so" ] || install_libtorch "$target" $requirements
+  exec 9>&-
+  echo "$target"
+}
+
+install_system_packages
+prefix=
+[ "$version" = "$default_version" ] && prefix=$(own_libtorch)
+if [ -n "$prefix" ]; then
+  say "using the LibTorch of CMAKE_PREFIX_PATH"
+  echo "$prefix"
+else
+  libtorch
+fi
