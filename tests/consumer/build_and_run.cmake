@@ -7,12 +7,18 @@ function(run what)
 endfunction()
 
 file(REMOVE_RECURSE "${BUILD}")
-set(ENV{CMAKE_PREFIX_PATH} "")
-set(prefixes "${LIBTORCH}")
+set(ENV{CMAKE_PREFIX_PATH} "${LIBTORCH}")
 if(FROM STREQUAL "package" OR FROM STREQUAL "torch-target")
-  set(prefixes "${PREFIX};${LIBTORCH}")
+  set(ENV{CMAKE_PREFIX_PATH} "${PREFIX}:${LIBTORCH}")
 endif()
-run(Configuring "${CMAKE_COMMAND}" -S "${SOURCE}" -B "${BUILD}" -DCMAKE_BUILD_TYPE=Release "-DCMAKE_PREFIX_PATH=${prefixes}"
-    "-DMMA_FROM=${FROM}" "-DMMA_SOURCE=${MMA_SOURCE}" "-DLIBTORCH=${LIBTORCH}" "-DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER}")
+run(Configuring "${CMAKE_COMMAND}" -S "${SOURCE}" -B "${BUILD}" -DCMAKE_BUILD_TYPE=Release "-DMMA_FROM=${FROM}"
+    "-DMMA_SOURCE=${MMA_SOURCE}" "-DLIBTORCH=${LIBTORCH}" "-DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER}")
 run(Building "${CMAKE_COMMAND}" --build "${BUILD}")
 run(Running "${BUILD}/consumer")
+
+# The LibTorch that was asked for, not another that was also found.
+execute_process(COMMAND ldd "${BUILD}/consumer" OUTPUT_VARIABLE libraries)
+string(FIND "${libraries}" "${LIBTORCH}/" found)
+if(found EQUAL -1)
+  message(FATAL_ERROR "the consumer is not linked to the LibTorch in '${LIBTORCH}':\n${libraries}")
+endif()
