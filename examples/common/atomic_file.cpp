@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -54,7 +55,7 @@ class DescriptorBuffer : public std::streambuf {
 
   std::streamsize xsputn(const char* bytes, std::streamsize count) override {
     if (count <= epptr() - pptr()) {
-      std::memcpy(pptr(), bytes, static_cast<size_t>(count));
+      std::copy_n(bytes, count, pptr());
       pbump(static_cast<int>(count));
       return count;
     }

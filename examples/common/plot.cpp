@@ -94,14 +94,16 @@ GnuplotResult run_gnuplot(const std::string& script) {
   return {true, WIFEXITED(status) && WEXITSTATUS(status) == 0, contents_of(output.get()), contents_of(errors.get())};
 }
 
-/// A single-quoted string of gnuplot, in which nothing is special; a single quote itself is joined on in double quotes.
+/// A single-quoted string of gnuplot, in which nothing is special; what it cannot hold is joined on in double quotes.
 std::string quoted(const std::string& text) {
   std::string result = "'";
   for (const char character : text) {
     if (character == '\'') {
       result += "'.\"'\".'";
+    } else if (character == '\n') {
+      result += "'.\"\\n\".'";
     } else {
-      result += character == '\n' ? ' ' : character;
+      result += character;
     }
   }
   return result + "'";
@@ -120,8 +122,6 @@ void write_series(std::ostream& script, const std::string& name, const Series& s
   script << "END_OF_DATA\n";
 }
 
-double bin_width(const Series& bars) { return bars.x.size() > 1 ? bars.x[1] - bars.x[0] : 1; }
-
 bool has_legend(const Plot& plot) {
   const auto is_named = [](const Series& series) { return !series.name.empty(); };
   return std::ranges::any_of(plot.lines, is_named) || std::ranges::any_of(plot.bars, is_named);
@@ -134,6 +134,7 @@ std::string legend_entry(const Series& series) {
 void write_axes(std::ostream& script, const Plot& plot) {
   script << "set title " << quoted(plot.title) << "\nset xlabel " << quoted(plot.x_label) << "\nset ylabel "
          << quoted(plot.y_label) << "\nset xrange [*:*]\nset yrange [*:*]\nunset logscale\nunset arrow\n";
+  script << "set boxwidth " << plot.bar_width << " absolute\n";
   if (plot.x_range) script << "set xrange [" << plot.x_range->first << ':' << plot.x_range->second << "]\n";
   if (plot.logarithmic_y) script << "set logscale y\n";
   if (!plot.bars.empty() && !plot.logarithmic_y) script << "set yrange [0:*]\n";
@@ -147,22 +148,19 @@ void write_axes(std::ostream& script, const Plot& plot) {
 /// What one panel draws; without anything to draw, empty axes.
 void write_panel(std::ostream& script, const Plot& plot) {
   std::ostringstream command;
-  size_t count = 0;
+  size_t index = 0;
   const auto add = [&](const Series& series, const std::string& style) {
+    const std::string name = "$series" + std::to_string(index);
+    const std::string own_colour = colour(index++, plot.bars.size() + plot.lines.size());
     if (std::ranges::none_of(series.y, [](double y) { return std::isfinite(y); })) return;
-    const std::string name = "$series" + std::to_string(count);
     write_series(script, name, series);
-    command << (count == 0 ? "plot " : ", ") << name << " using 1:2 with " << style << " linecolor '"
-            << colour(count, plot.bars.size() + plot.lines.size()) << "' " << legend_entry(series);
-    ++count;
+    command << (command.str().empty() ? "plot " : ", ") << name << " using 1:2 with " << style << " linecolor '"
+            << own_colour << "' " << legend_entry(series);
   };
-  for (const Series& bars : plot.bars) {
-    script << "set boxwidth " << bin_width(bars) << " absolute\n";
-    add(bars, plot.bars.size() > 1 ? "boxes fill solid 0.45 noborder" : "boxes fill solid 0.8 noborder");
-  }
+  for (const Series& bars : plot.bars) add(bars, "boxes fill solid 0.8 noborder");
   for (const Series& line : plot.lines) add(line, line.x.size() == 1 ? "points pointtype 7" : "lines linewidth 2");
   write_axes(script, plot);
-  if (count == 0) {
+  if (command.str().empty()) {
     script << "set xrange [0:1]\nset yrange [0:1]\nplot NaN notitle\n";
   } else {
     script << command.str() << '\n';

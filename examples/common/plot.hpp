@@ -21,7 +21,8 @@ struct Plot {
   std::string x_label;
   std::string y_label;
   std::vector<Series> lines;
-  std::vector<Series> bars;  ///< histograms: x are the middles of bins of equal width
+  std::vector<Series> bars;  ///< histograms: x are the middles of bins
+  double bar_width = 1;
   std::vector<double> vertical_lines = {};
   std::optional<std::pair<double, double>> x_range = {};
   bool logarithmic_y = false;

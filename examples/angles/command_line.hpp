@@ -1,0 +1,22 @@
+// The options of mma-angles.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "angles/weights_file.hpp"
+
+namespace mma::examples {
+
+struct AnglesArguments {
+  std::string file;
+  bool json = false;
+  std::string plot;  ///< empty: no picture
+  double cosine = 0.2;
+  LayerPatterns patterns;
+};
+
+/// std::nullopt when help or version was asked for and printed; UserError for options that make no sense.
+std::optional<AnglesArguments> read_angles_command_line(int argc, char** argv);
+
+}  // namespace mma::examples

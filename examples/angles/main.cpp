@@ -1,0 +1,44 @@
+// mma-angles: the angles between the weight vectors of each layer of a weights file, as a table, JSON or a picture.
+#include <iostream>
+
+#include "angles/command_line.hpp"
+#include "angles/histograms.hpp"
+#include "common/error.hpp"
+#include "mma/angles.hpp"
+
+namespace {
+
+using namespace mma::examples;
+
+constexpr int64_t histogram_bins = 100;  // 0.2 lies between two of them
+
+mma::Report report_of(const std::vector<StoredLayer>& layers, const AnglesArguments& arguments) {
+  mma::Report report;
+  mma::AngleOptions options;
+  options.cosine_threshold = arguments.cosine;
+  options.histogram_bins = histogram_bins;
+  for (const StoredLayer& layer : layers) {
+    report.layers.push_back(mma::measure_angles(layer.name, layer.rows(), options));
+  }
+  return report;
+}
+
+int run(int argc, char** argv) {
+  const std::optional<AnglesArguments> arguments = read_angles_command_line(argc, argv);
+  if (!arguments) return 0;
+  const mma::Report report = report_of(read_layers(arguments->file, arguments->patterns), *arguments);
+  if (!arguments->plot.empty()) plot_histograms(report, arguments->plot);
+  if (arguments->json) {
+    std::cout << report.json();
+  } else {
+    std::cout << report;
+  }
+  if (!std::cout.flush()) throw UserError("cannot write to the standard output");
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return run_program("mma-angles", [&] { return run(argc, argv); });
+}

@@ -1,0 +1,321 @@
+// The program mma-angles as users run it: its figures against a plain double loop, its sentences and exit codes.
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <gtest/gtest.h>
+#include <stdio.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <numbers>
+
+#include "../common/test_files.hpp"
+#include "common/plot.hpp"
+#include "common/tensor_file.hpp"
+
+namespace mma::examples {
+namespace {
+
+using namespace mma::tests;
+using nlohmann::json;
+
+struct Outcome {
+  int exit_code = -1;
+  std::string output;  ///< stdout and stderr together
+};
+
+std::string shell_quoted(const std::string& text) { return std::string("'") + text + "'"; }
+
+Outcome run_angles(const std::vector<std::string>& arguments, const std::string& environment = "") {
+  std::string command = environment + " " + shell_quoted(MMA_ANGLES);
+  for (const std::string& argument : arguments) command += " " + shell_quoted(argument);
+  FILE* pipe = popen((command + " 2>&1").c_str(), "r");
+  Outcome outcome;
+  for (int character = fgetc(pipe); character != EOF; character = fgetc(pipe)) {
+    outcome.output += static_cast<char>(character);
+  }
+  const int status = pclose(pipe);
+  outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return outcome;
+}
+
+/// Numbers without pattern, in [-0.5, 0.5), the same on every machine.
+at::Tensor scattered(const std::vector<int64_t>& shape, uint64_t seed) {
+  at::Tensor tensor = at::empty(shape, at::kFloat);
+  uint64_t state = seed;
+  for (int64_t i = 0; i < tensor.numel(); ++i) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    tensor.data_ptr<float>()[i] = static_cast<float>(static_cast<double>(state >> 40) / (1 << 24) - 0.5);
+  }
+  return tensor;
+}
+
+using Rows = std::vector<std::vector<double>>;
+
+struct Expected {
+  double minimal_angle = 180;
+  double mean_nearest_angle = 0;
+  int64_t pairs_above = 0;
+  std::vector<int64_t> histogram = std::vector<int64_t>(100, 0);
+};
+
+double cosine(const std::vector<double>& a, const std::vector<double>& b) {
+  double ab = 0, aa = 0, bb = 0;
+  for (size_t k = 0; k < a.size(); ++k) {
+    ab += a[k] * b[k];
+    aa += a[k] * a[k];
+    bb += b[k] * b[k];
+  }
+  return ab / std::sqrt(aa * bb);
+}
+
+/// The definitions, written out over all pairs of each group.
+Expected expected_of(const std::vector<Rows>& groups, double threshold) {
+  Expected expected;
+  double sum = 0;
+  size_t count = 0;
+  for (const Rows& rows : groups) {
+    for (size_t i = 0; i < rows.size(); ++i) {
+      double nearest = 180;
+      for (size_t j = 0; j < rows.size(); ++j) {
+        if (i == j) continue;
+        const double c = cosine(rows[i], rows[j]);
+        nearest = std::min(nearest, std::acos(c) * 180 / std::numbers::pi);
+        if (i < j) expected.pairs_above += c > threshold;
+        if (i < j) ++expected.histogram[static_cast<size_t>((c + 1) / 0.02)];
+      }
+      sum += nearest;
+      ++count;
+      expected.minimal_angle = std::min(expected.minimal_angle, nearest);
+    }
+  }
+  expected.mean_nearest_angle = sum / static_cast<double>(count);
+  return expected;
+}
+
+/// Row i of a weight [rows, ...] or, transposed, of a weight [in, rows, ...], element by element.
+Rows rows_of(const at::Tensor& weight, bool transposed = false) {
+  const at::Tensor matrix = weight.reshape({weight.size(0), transposed ? weight.size(1) : 1, -1});
+  const int64_t count = transposed ? matrix.size(1) : matrix.size(0);
+  Rows rows(static_cast<size_t>(count));
+  for (int64_t i = 0; i < matrix.size(0); ++i) {
+    for (int64_t j = 0; j < matrix.size(1); ++j) {
+      for (int64_t k = 0; k < matrix.size(2); ++k) {
+        rows[static_cast<size_t>(transposed ? j : i)].push_back(matrix[i][j][k].item<double>());
+      }
+    }
+  }
+  return rows;
+}
+
+void expect_layer(const json& layer, const std::string& name, const Expected& expected) {
+  EXPECT_EQ(layer.at("name"), name);
+  EXPECT_NEAR(layer.at("minimal_angle_degrees").get<double>(), expected.minimal_angle, 1e-4) << name;
+  EXPECT_NEAR(layer.at("mean_nearest_angle_degrees").get<double>(), expected.mean_nearest_angle, 1e-4) << name;
+  EXPECT_EQ(layer.at("pairs_above"), expected.pairs_above) << name;
+  EXPECT_EQ(layer.at("cosine_histogram").get<std::vector<int64_t>>(), expected.histogram) << name;
+}
+
+class AnglesTest : public ::testing::Test {
+ protected:
+  std::string write(const std::vector<std::pair<std::string, at::Tensor>>& tensors,
+                    const std::map<std::string, std::string>& metadata = {}) const {
+    write_tensor_file(path_, {tensors, metadata});
+    return path_;
+  }
+
+  json layers(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.end(), {path_, "--json"});
+    const Outcome outcome = run_angles(arguments);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.output;
+    return json::parse(outcome.output).at("layers");
+  }
+
+  std::vector<std::string> layer_names(const std::vector<std::string>& arguments) const {
+    std::vector<std::string> names;
+    for (const json& layer : layers(arguments)) names.push_back(layer.at("name"));
+    return names;
+  }
+
+  void expect_refused(const std::vector<std::string>& arguments, const std::string& sentence) const {
+    const Outcome outcome = run_angles(arguments);
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_EQ(outcome.output, "mma-angles: " + sentence + "\n");
+  }
+
+  TemporaryFolder folder_;
+  std::string path_ = folder_ / "weights.safetensors";
+};
+
+using Names = std::vector<std::string>;
+
+TEST_F(AnglesTest, FiguresOfLinearAndConvolution) {
+  const at::Tensor conv = scattered({16, 3, 3, 3}, 1);
+  const at::Tensor linear = scattered({20, 8}, 2);
+  write({{"conv.weight", conv}, {"conv.bias", scattered({16}, 3)}, {"fc.weight", linear}});
+  const json measured = layers({});
+  ASSERT_EQ(measured.size(), 2u);
+  expect_layer(measured[0], "conv", expected_of({rows_of(conv)}, 0.2));
+  expect_layer(measured[1], "fc", expected_of({rows_of(linear)}, 0.2));
+  EXPECT_EQ(measured[0].at("rows"), 16);
+  EXPECT_EQ(measured[0].at("dimension"), 27);
+}
+
+TEST_F(AnglesTest, CosineThreshold) {
+  const at::Tensor linear = scattered({20, 8}, 2);
+  write({{"fc.weight", linear}});
+  for (const char* threshold : {"-1", "-0.3", "0", "0.5"}) {
+    expect_layer(layers({"--cosine", threshold})[0], "fc", expected_of({rows_of(linear)}, std::stod(threshold)));
+  }
+}
+
+TEST_F(AnglesTest, TransposedConvolution) {
+  const at::Tensor weight = scattered({4, 6, 3, 3}, 4);
+  write({{"up.weight", weight}});
+  const json layer = layers({"--transposed", "up"})[0];
+  expect_layer(layer, "up", expected_of({rows_of(weight, true)}, 0.2));
+  EXPECT_EQ(layer.at("rows"), 6);
+  EXPECT_EQ(layer.at("dimension"), 36);
+}
+
+TEST_F(AnglesTest, GroupedConvolution) {
+  const at::Tensor weight = scattered({12, 2, 3, 3}, 5);
+  write({{"grouped.weight", weight}});
+  const Rows rows = rows_of(weight);
+  const std::vector<Rows> thirds = {
+      {rows.begin(), rows.begin() + 4}, {rows.begin() + 4, rows.begin() + 8}, {rows.begin() + 8, rows.end()}};
+  const json layer = layers({"--groups", "gr*=3"})[0];
+  expect_layer(layer, "grouped", expected_of(thirds, 0.2));
+  EXPECT_EQ(layer.at("groups"), 3);
+  EXPECT_EQ(layer.at("rows"), 4);
+}
+
+TEST_F(AnglesTest, WhichTensorsAreLayers) {
+  const at::Tensor matrix = scattered({3, 4}, 6);
+  write({{"b.weight", matrix},
+         {"a.weight", matrix.to(at::kHalf)},
+         {"norm.weight", scattered({4}, 7)},
+         {"counts.weight", at::arange(6).reshape({2, 3})},
+         {"lstm.weight_ih_l0", matrix.to(at::kDouble)},
+         {"attention.in_proj_weight", matrix}});
+  EXPECT_EQ(layer_names({}), (Names{"b", "a", "attention.in_proj_weight"}));
+  EXPECT_EQ(layer_names({"--include", "lstm.*"}), (Names{"b", "a", "lstm.weight_ih_l0", "attention.in_proj_weight"}));
+  EXPECT_EQ(layer_names({"--exclude", "a*"}), (Names{"b"}));
+  EXPECT_EQ(layer_names({"--exclude", "a", "--exclude", "b.weight"}), (Names{"attention.in_proj_weight"}));
+}
+
+TEST_F(AnglesTest, CheckpointOfATraining) {
+  const at::Tensor matrix = scattered({3, 4}, 6);
+  write({{"model.fc.weight", matrix}, {"optimizer.fc.weight", matrix}}, {{"mma-train", "{}"}});
+  EXPECT_EQ(layer_names({}), (Names{"fc"}));
+}
+
+TEST_F(AnglesTest, LayersWithoutAngles) {
+  at::Tensor with_nan = scattered({3, 4}, 6);
+  with_nan[1][2] = std::nan("");
+  write({{"one.weight", scattered({1, 5}, 1)}, {"zero.weight", at::zeros({3, 5})}, {"nan.weight", with_nan}});
+  for (const json& layer : layers({})) {
+    EXPECT_TRUE(layer.at("minimal_angle_degrees").is_null()) << layer;
+    EXPECT_NE(layer.at("note"), "") << layer;
+  }
+}
+
+TEST_F(AnglesTest, Table) {
+  write({{"fc.weight", scattered({20, 8}, 2)}});
+  const Outcome outcome = run_angles({path_, "--cosine", "0.25"});
+  EXPECT_EQ(outcome.exit_code, 0);
+  const Expected expected = expected_of({rows_of(scattered({20, 8}, 2))}, 0.25);
+  char angle[16];
+  snprintf(angle, sizeof angle, "%.3f", expected.minimal_angle);
+  for (const char* cell : {"fc ", " 20 ", " 8 ", static_cast<const char*>(angle), "pairs > 0.25", "degrees"}) {
+    EXPECT_NE(outcome.output.find(cell), std::string::npos) << cell << '\n' << outcome.output;
+  }
+}
+
+TEST_F(AnglesTest, Picture) {
+  if (!plotting_available()) GTEST_SKIP() << "gnuplot is not installed";
+  write({{"fc.weight", scattered({20, 8}, 2)}, {"one.weight", scattered({1, 8}, 2)}});
+  const auto picture = folder_ / "it's a picture.png";
+  write_bytes(picture, "old");
+  const std::string command = std::string(MMA_ANGLES) + " " + path_ + " --plot \"" + picture.string() + "\"";
+  FILE* pipe = popen(command.c_str(), "r");
+  while (fgetc(pipe) != EOF) {
+  }
+  EXPECT_EQ(pclose(pipe), 0);
+  const std::string bytes = read_bytes(picture);
+  ASSERT_GT(bytes.size(), 5000u);
+  EXPECT_EQ(bytes.substr(0, 8), "\x89PNG\r\n\x1a\n");
+  EXPECT_EQ(bytes.substr(16, 8), std::string("\0\0\x03\x20\0\0\x01\xf4", 8));  // 800 x 500: one panel, one has no pairs
+}
+
+TEST_F(AnglesTest, PictureThatCannotBe) {
+  write({{"one.weight", scattered({1, 8}, 2)}});
+  const std::string picture = folder_ / "a.png";
+  expect_refused({path_, "--plot", picture}, "cannot draw " + picture + ": no layer has two weight vectors");
+  write({{"fc.weight", scattered({5, 8}, 2)}});
+  const Outcome without = run_angles({path_, "--plot", picture}, "PATH=/nowhere");
+  EXPECT_EQ(without.exit_code, 2);
+  EXPECT_NE(without.output.find("the program gnuplot is not installed"), std::string::npos) << without.output;
+  EXPECT_FALSE(std::filesystem::exists(picture));
+  if (!plotting_available()) return;
+  const std::string nowhere = folder_ / "no/such/a.png";
+  expect_refused({path_, "--plot", nowhere}, "cannot write " + nowhere + ": No such file or directory");
+}
+
+TEST_F(AnglesTest, BadFiles) {
+  const std::string absent = folder_ / "absent";
+  expect_refused({absent}, "cannot read " + absent + ": No such file or directory");
+  write({{"norm.weight", scattered({4}, 7)}, {"counts.weight", at::arange(6).reshape({2, 3})}});
+  const std::string expected = "expected floating-point tensors of two or more dimensions whose names end in 'weight'";
+  expect_refused({path_}, path_ + ": holds no layers; " + expected);
+  write({{"matrix", scattered({4, 4}, 7)}});
+  expect_refused({path_}, path_ + ": no layers are left; " + expected + " or --include");
+  const std::string bytes = read_bytes(path_);
+  write_bytes(path_, bytes.substr(0, bytes.size() - 3));
+  const Outcome truncated = run_angles({path_});
+  EXPECT_EQ(truncated.exit_code, 2);
+  EXPECT_NE(truncated.output.find(path_ + ": is truncated"), std::string::npos) << truncated.output;
+}
+
+TEST_F(AnglesTest, BadPatterns) {
+  write({{"fc.weight", scattered({5, 8}, 2)}});
+  const std::string nothing = ": matches none of the file's 1 weights; expected a pattern for names such as fc.weight";
+  for (const std::string& option : std::vector<std::string>{"--include", "--exclude", "--transposed"}) {
+    expect_refused({path_, option, "conv*"}, option + " conv*" + nothing);
+    expect_refused({path_, option, "[f"}, option + " [f" + nothing);
+  }
+  expect_refused({path_, "--groups", "conv=2"}, "--groups conv" + nothing);
+  expect_refused({path_, "--groups", "fc=2"}, "--groups 2: does not divide the 5 filters of fc.weight");
+  for (const std::string& text :
+       std::vector<std::string>{"fc", "fc=", "fc=0", "fc=-1", "fc=2x", "=2", "fc=99999999999999999999"}) {
+    expect_refused({path_, "--groups", text},
+                   "--groups " + text + ": expected GLOB=N with N of at least 1, such as 'layer1.*=32'");
+  }
+}
+
+TEST_F(AnglesTest, BadOptions) {
+  write({{"fc.weight", scattered({5, 8}, 2)}});
+  for (const char* cosine : {"2", "-1.5", "nan"}) {
+    expect_refused({path_, "--cosine", cosine}, "--cosine: expected a number from -1 to 1");
+  }
+  EXPECT_EQ(run_angles({path_, "--cosine", "x"}).exit_code, 2);
+  EXPECT_EQ(run_angles({path_, "--unknown"}).exit_code, 2);
+  EXPECT_EQ(run_angles({path_, path_}).exit_code, 2);
+  EXPECT_EQ(run_angles({}).exit_code, 2);
+}
+
+TEST_F(AnglesTest, HelpAndVersion) {
+  const Outcome help = run_angles({"--help"});
+  EXPECT_EQ(help.exit_code, 0);
+  for (const char* option : {"--json", "--plot", "--cosine", "--include", "--exclude", "--transposed", "--groups"}) {
+    EXPECT_NE(help.output.find(option), std::string::npos) << option;
+  }
+  EXPECT_EQ(run_angles({"--version"}).exit_code, 0);
+}
+
+}  // namespace
+}  // namespace mma::examples
