@@ -127,7 +127,7 @@ class Regularizer {
     for (const detail::Bucket& bucket : buckets_) {
       const Batch batch = gather(bucket);
       at::Tensor values = checked(objective_(batch.rows, batch.usable), batch.rows);
-      add_to(total, at::where(batch.shares > 0, values * batch.shares, 0.0).sum());
+      add_to(total, at::where(batch.shares != 0, values * batch.shares, 0.0).sum());
     }
     return total.defined() ? total : at::scalar_tensor(0.0, at::kFloat);
   }
@@ -143,7 +143,7 @@ class Regularizer {
     for (const detail::Bucket& bucket : buckets_) {
       const Batch batch = gather(bucket);
       const auto [values, gradient] = value_and_gradient(batch, scale);
-      add_to(total, at::where(batch.shares > 0, values * batch.shares, 0.0).sum());
+      add_to(total, at::where(batch.shares != 0, values * batch.shares, 0.0).sum());
       scatter(bucket, gradient);
     }
     return total.defined() ? total : at::scalar_tensor(0.0, at::kFloat);
@@ -343,6 +343,9 @@ class Regularizer {
     for (size_t k = 0; k < bucket.layers.size(); ++k) {
       const Layer& layer = layers_[bucket.layers[k]];
       const at::Tensor weight = layer.weight();
+      TORCH_CHECK(weight.is_leaf(), "mma: layer '", layer.name,
+                  "' has a weight that is computed from other tensors, which has no .grad; expected a leaf. Use loss() "
+                  "for it.");
       const at::Tensor part = detail::rows_to_weight(
           gradient.narrow(0, static_cast<int64_t>(k) * bucket.groups, bucket.groups), weight, layer.layout);
       at::Tensor& grad = weight.mutable_grad();

@@ -32,6 +32,8 @@ TEST(PlainFormula, AnglesBelowTheClampAreWrongAndHaveNoGradient) {
 
 TEST(PlainFormula, DuplicatesNeverPart) { EXPECT_EQ(gradient_of(pair_at(0)).abs().max().item<double>(), 0); }
 
+TEST(PlainFormula, AntipodesAreClamped) { EXPECT_NEAR(-plain_loss(pair_at(M_PI)).item<double>(), 3.137, 1e-3); }
+
 TEST(PlainFormula, AZeroRowExplodes) {
   at::Tensor rows = at::randn({4, 5});
   rows[1].zero_();

@@ -218,6 +218,23 @@ TEST(Regularizer, TensorsAddedByHand) {
             std::string::npos);
 }
 
+TEST(Regularizer, ComputedWeightsHaveALossButNoGradOfTheirOwn) {
+  const at::Tensor direction = at::randn({5, 3}).requires_grad_();
+  mma::Regularizer<> regularizer(mma::Options().coefficient(1));
+  regularizer.add("computed", [&] { return direction * 2; });
+  regularizer.loss().backward();
+  EXPECT_TRUE(direction.grad().defined());
+  EXPECT_NE(message_of([&] { regularizer.accumulate_gradient(); }).find("'computed'"), std::string::npos);
+}
+
+TEST(Regularizer, ANegativeCoefficientPullsRowsTogether) {
+  const at::Tensor weight = at::randn({5, 3}).requires_grad_();
+  mma::Regularizer<> regularizer(mma::Options().coefficient(-0.5));
+  regularizer.add("weight", weight);
+  EXPECT_NEAR(regularizer.loss().item<double>(), -0.5 * formula(weight), 1e-6);
+  EXPECT_EQ(regularizer.accumulate_gradient().item<double>(), regularizer.loss().item<double>());
+}
+
 TEST(Regularizer, NothingToRegularizeIsZero) {
   mma::Regularizer<> regularizer{mma::Options()};
   EXPECT_EQ(regularizer.loss().item<double>(), 0);
