@@ -133,11 +133,10 @@ std::string legend_entry(const Series& series) {
 
 void write_axes(std::ostream& script, const Plot& plot) {
   script << "set title " << quoted(plot.title) << "\nset xlabel " << quoted(plot.x_label) << "\nset ylabel "
-         << quoted(plot.y_label) << "\nset xrange [*:*]\nset yrange [*:*]\nunset logscale\nunset arrow\n";
+         << quoted(plot.y_label) << "\nset xrange [*:*]\nset yrange [*:*]\nunset arrow\n";
   script << "set boxwidth " << plot.bar_width << " absolute\n";
   if (plot.x_range) script << "set xrange [" << plot.x_range->first << ':' << plot.x_range->second << "]\n";
-  if (plot.logarithmic_y) script << "set logscale y\n";
-  if (!plot.bars.empty() && !plot.logarithmic_y) script << "set yrange [0:*]\n";
+  if (!plot.bars.empty()) script << "set yrange [0:*]\n";
   for (const double x : plot.vertical_lines) {
     script << "set arrow from first " << x << ", graph 0 to first " << x
            << ", graph 1 nohead front dashtype 2 linewidth 1.5 linecolor '#444444'\n";

@@ -25,7 +25,6 @@ struct Plot {
   double bar_width = 1;
   std::vector<double> vertical_lines = {};
   std::optional<std::pair<double, double>> x_range = {};
-  bool logarithmic_y = false;
 };
 
 /// True when gnuplot can be run.
