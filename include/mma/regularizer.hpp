@@ -136,9 +136,10 @@ class Regularizer {
   /// The numbers are those of loss().backward(). Call it after the main loss's backward(), before the optimizer's step.
   at::Tensor accumulate_gradient(double scale = 1.0) {
     const detail::FullPrecisionGuard guard;
-    const at::NoGradGuard no_grad;
     ++step_;
     update_buckets();
+    check_leaves();
+    const at::NoGradGuard no_grad;
     at::Tensor total;
     for (const detail::Bucket& bucket : buckets_) {
       const Batch batch = gather(bucket);
@@ -170,6 +171,7 @@ class Regularizer {
 
   /// The angles of every layer, those that are not in the loss included, with the reason.
   Report report(const AngleOptions& options = {}) const {
+    const at::AutoGradMode as_in_training(true);
     Report result;
     std::map<TensorKey, std::string> seen;
     for (const Layer& layer : layers_) {
@@ -238,6 +240,17 @@ class Regularizer {
     }
   }
 
+  /// accumulate_gradient writes to .grad, which a weight computed from other tensors does not have.
+  void check_leaves() const {
+    const at::AutoGradMode as_in_training(true);
+    for (const detail::Bucket& bucket : buckets_) {
+      for (const size_t k : bucket.layers) {
+        TORCH_CHECK(layers_[k].weight().is_leaf(), "mma: layer '", layers_[k].name,
+                    "' has a weight that is computed from other tensors; expected a leaf, or use loss() for it.");
+      }
+    }
+  }
+
   /// Why a layer is not in the loss; empty when it is.
   std::string skip_reason(const at::Tensor& weight, const at::Tensor& rows) const {
     if (!weight.requires_grad()) {
@@ -254,6 +267,7 @@ class Regularizer {
 
   /// Groups the layers that count by shape, type and device; only when something about them changed.
   void update_buckets() {
+    const at::AutoGradMode as_in_training(true);  // a computed weight is not frozen because the caller needs no graph
     std::vector<detail::LayerSignature> signatures;
     for (const Layer& layer : layers_) {
       const at::Tensor weight = layer.weight();
@@ -343,9 +357,6 @@ class Regularizer {
     for (size_t k = 0; k < bucket.layers.size(); ++k) {
       const Layer& layer = layers_[bucket.layers[k]];
       const at::Tensor weight = layer.weight();
-      TORCH_CHECK(weight.is_leaf(), "mma: layer '", layer.name,
-                  "' has a weight that is computed from other tensors, which has no .grad; expected a leaf. Use loss() "
-                  "for it.");
       const at::Tensor part = detail::rows_to_weight(
           gradient.narrow(0, static_cast<int64_t>(k) * bucket.groups, bucket.groups), weight, layer.layout);
       at::Tensor& grad = weight.mutable_grad();

@@ -224,6 +224,9 @@ TEST(Regularizer, ComputedWeightsHaveALossButNoGradOfTheirOwn) {
   regularizer.add("computed", [&] { return direction * 2; });
   regularizer.loss().backward();
   EXPECT_TRUE(direction.grad().defined());
+  const at::NoGradGuard no_grad;
+  EXPECT_NEAR(regularizer.loss().item<double>(), formula(direction), 1e-6);
+  EXPECT_EQ(note_of(regularizer.report(), "computed"), "");
   EXPECT_NE(message_of([&] { regularizer.accumulate_gradient(); }).find("'computed'"), std::string::npos);
 }
 
