@@ -65,79 +65,89 @@ std::string text(const std::vector<int64_t>& values) {
   throw CLI::Success();
 }
 
+/// The options of one section of the help.
+class Section {
+ public:
+  Section(CLI::App& app, std::string title) : app_(app), title_(std::move(title)) {}
+
+  template <class T>
+  CLI::Option* option(const char* name, const char* type, T& value, const std::string& text) {
+    return app_.add_option(name, value, text)->type_name(type)->group(title_);
+  }
+  CLI::Option* flag(const char* name, const std::function<void()>& raised, const std::string& text) {
+    return app_.add_flag_callback(name, raised, text)->group(title_);
+  }
+
+ private:
+  CLI::App& app_;
+  std::string title_;
+};
+
 void add_run_options(CLI::App& app, Arguments& arguments) {
-  const auto group = app.add_option_group("What is trained");
-  group->add_option("--model", arguments.model, "The network: " + joined(model_names()))->type_name("NAME");
-  group->add_option("--dataset", arguments.dataset, "The images: " + joined(dataset_names()))->type_name("NAME");
-  group
-      ->add_option("--data", arguments.data,
-                   "The folder of the data set's files: train.bin and test.bin (CIFAR-100), data_batch_1.bin ... "
-                   "(CIFAR-10), or the IDX files (Fashion-MNIST; where Debian's package dataset-fashion-mnist puts "
-                   "them if left out)")
-      ->type_name("DIR");
-  group->add_option("--limit-train", arguments.limit_train, "Train on so many images, drawn by the seed")
-      ->type_name("N");
-  group->add_option("--limit-test", arguments.limit_test, "Test on so many images, drawn by the seed")->type_name("N");
+  Section section(app, "What is trained");
+  section.option("--model", "NAME", arguments.model, "The network: " + joined(model_names()));
+  section.option("--dataset", "NAME", arguments.dataset, "The images: " + joined(dataset_names()));
+  section.option("--data", "DIR", arguments.data,
+                 "The folder of the images' files: train.bin and test.bin (CIFAR-100),\n"
+                 "data_batch_1.bin ... (CIFAR-10), train-images-idx3-ubyte ... (Fashion-MNIST;\n"
+                 "left out: /usr/share/datasets/fashion-mnist, where Debian has them)");
+  section.option("--limit-train", "N", arguments.limit_train, "Train on only N images, drawn by the seed");
+  section.option("--limit-test", "N", arguments.limit_test, "Test on only N images, drawn by the seed");
 }
 
 void add_regularizer_options(CLI::App& app, Arguments& arguments) {
-  const auto group = app.add_option_group("Regularization");
-  group->add_option("--regularizer", arguments.regularizer, "mma (default) or none")->type_name("NAME");
-  group
-      ->add_option("--coefficient", arguments.coefficient,
-                   "Weight of the MMA loss (the recipe's if left out: 0.07, with skip connections 0.03)")
-      ->type_name("X");
-  group->add_option("--scope", arguments.scope, "The layers it takes: hidden, output, all (default)")
-      ->type_name("NAME");
+  Section section(app, "Regularization");
+  section.option("--regularizer", "NAME", arguments.regularizer, "mma (default), none");
+  section.option("--coefficient", "X", arguments.coefficient,
+                 "Weight of the MMA loss (default: the recipe's, 0.07, with skip connections 0.03)");
+  section.option("--scope", "NAME", arguments.scope, "Its layers: all (default), hidden, output");
 }
 
 void add_optimizer_options(CLI::App& app, Arguments& arguments) {
-  const auto group = app.add_option_group("Optimization (SGD; values left out come from the recipe)");
-  group->add_option("--recipe", arguments.recipe, "A named set of values (--list-recipes); the model's if left out")
-      ->type_name("NAME");
-  group->add_option("--epochs", arguments.epochs, "Passes over the training images")->type_name("N");
-  group->add_option("--batch", arguments.batch, "Images a step")->type_name("N");
-  group->add_option("--lr", arguments.learning_rate, "First learning rate")->type_name("X");
-  group
-      ->add_option("--milestones", arguments.milestones,
-                   "Epochs after which the rate falls to a tenth, such as 81,122. Left out when --epochs is given: "
-                   "the recipe's, at the same fractions of the run")
-      ->delimiter(',')
-      ->type_name("N,N...");
-  group->add_option("--momentum", arguments.momentum, "Momentum")->type_name("X");
-  group->add_option("--weight-decay", arguments.weight_decay, "Weight decay of all parameters")->type_name("X");
-  group->add_flag("--nesterov,!--no-nesterov", arguments.nesterov, "Nesterov's momentum, or not");
+  Section section(app, "Optimization by SGD (default: the recipe's values)");
+  section.option("--recipe", "NAME", arguments.recipe, "A set of values, see --list-recipes (default: the model's)");
+  section.option("--epochs", "N", arguments.epochs, "Passes over the training images");
+  section.option("--batch", "N", arguments.batch, "Images a step");
+  section.option("--lr", "X", arguments.learning_rate, "Learning rate of the first epoch");
+  section
+      .option("--milestones", "N,N", arguments.milestones,
+              "Epochs after which the rate falls to a tenth, such as 81,122\n"
+              "(default: the recipe's; with --epochs at the same fractions of the run)")
+      ->delimiter(',');
+  section.option("--momentum", "X", arguments.momentum, "Momentum");
+  section.option("--weight-decay", "X", arguments.weight_decay, "Weight decay, of all parameters");
+  CLI::Option* nesterov = section.flag(
+      "--nesterov", [&arguments] { arguments.nesterov = true; }, "Nesterov's form of momentum");
+  section
+      .flag(
+          "--no-nesterov", [&arguments] { arguments.nesterov = false; }, "The plain form")
+      ->excludes(nesterov);
 }
 
 void add_machine_options(CLI::App& app, Arguments& arguments) {
-  const auto group = app.add_option_group("The run");
-  group->add_option("--out", arguments.out, "The run's folder (default: runs/MODEL-DATASET-REGULARIZER-seedN)")
-      ->type_name("DIR");
-  group->add_flag("--resume", arguments.resume, "Go on with the run in --out; needs no other option");
-  group
-      ->add_option("--checkpoint-steps", arguments.checkpoint_steps,
-                   "Write a checkpoint after each N steps too, not only at the end of each epoch")
-      ->type_name("N");
-  group->add_option("--seed", arguments.seed, "Seed of every random number (default 1)")->type_name("N");
-  group
-      ->add_option("--threads", arguments.threads,
-                   "CPU threads; the same seed and count give the same numbers bit for bit (default: all cores)")
-      ->type_name("N");
-  group->add_option("--device", arguments.device, "cpu (default) or cuda")->type_name("NAME");
+  Section section(app, "The run");
+  section.option("--out", "DIR", arguments.out, "The run's folder (default: runs/MODEL-DATASET-REGULARIZER-seedN)");
+  section.flag(
+      "--resume", [&arguments] { arguments.resume = true; },
+      "Go on with the interrupted run in --out; needs no other option");
+  section.option("--checkpoint-steps", "N", arguments.checkpoint_steps,
+                 "Write a checkpoint also after each N steps, not only after each epoch");
+  section.option("--seed", "N", arguments.seed, "Seed of all random numbers (default: 1)");
+  section.option("--threads", "N", arguments.threads,
+                 "CPU threads (default: all cores); the same seed and threads give\n"
+                 "the same numbers, bit for bit");
+  section.option("--device", "NAME", arguments.device, "cpu (default), cuda");
 }
 
 void add_other_jobs(CLI::App& app, Arguments& arguments) {
-  const auto group = app.add_option_group("Instead of training");
-  group
-      ->add_option("--evaluate", arguments.evaluate,
-                   "Print the test accuracy of a weights file: a checkpoint of mma-train (which knows its --model and "
-                   "--dataset), safetensors, or what Python's torch.save wrote")
-      ->type_name("FILE");
-  group->add_option("--compare", arguments.compare, "Print a table of finished runs")->type_name("DIR DIR...");
-  group->add_option("--plot", arguments.plot, "With --compare: draw the runs' curves and angles")
-      ->type_name("FILE.png");
-  group->add_flag_callback("--list-models", print_models_and_leave, "Print the known networks");
-  group->add_flag_callback("--list-recipes", print_recipes_and_leave, "Print the recipes with their values");
+  Section section(app, "Instead of training");
+  section.option("--evaluate", "FILE", arguments.evaluate,
+                 "Print the test accuracy of weights: a checkpoint of mma-train, or with --model and\n"
+                 "--dataset a state dict in safetensors or by Python's torch.save");
+  section.option("--compare", "DIR", arguments.compare, "Print a table of runs, given by their folders");
+  section.option("--plot", "FILE.png", arguments.plot, "With --compare: draw their accuracy and angles");
+  section.flag("--list-models", print_models_and_leave, "Print the networks");
+  section.flag("--list-recipes", print_recipes_and_leave, "Print the recipes with their values");
 }
 
 template <class T>
@@ -176,7 +186,7 @@ std::optional<Arguments> read_command_line(int argc, char** argv) {
   arguments.words.assign(argv, argv + argc);
   CLI::App app{about, "mma-train"};
   app.footer(example);
-  app.get_formatter()->column_width(28);
+  app.get_formatter()->column_width(26);
   app.set_version_flag("--version", std::string(version));
   add_run_options(app, arguments);
   add_regularizer_options(app, arguments);

@@ -52,12 +52,10 @@ void evaluate_weights(const Arguments& arguments, std::ostream& stream) {
   at::set_num_threads(static_cast<int>(settings.threads));
 
   const Dataset dataset = prepared(load_dataset(settings.dataset, settings.data), settings);
-  const ImageShape shape{dataset.test.images.size(1), dataset.test.images.size(2)};
-  const auto model = make_model(settings.model, shape, dataset.classes);
+  const auto model = make_network(settings, dataset);
   const NamedTensors weights = record ? tensors_under(file, "model.") : file.tensors;
   check_classes(weights, *model, dataset, path);
   load_tensors(weights, state_of(*model), path);
-  model->to(at::Device(settings.device));
   const std::optional<Hits> hits = evaluated(*model, dataset, dataset.test);
   stream << path << ": " << settings.model << " on " << hits->images << " test images of " << settings.dataset
          << std::fixed << std::setprecision(2) << ": top-1 " << hits->top1_percent() << " %, top-5 "

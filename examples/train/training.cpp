@@ -41,6 +41,16 @@ LabelledImages on_device(const LabelledImages& split, const at::Device& device) 
   return {split.images.to(device), split.labels.to(device)};
 }
 
+/// The order in memory that convolutions are fastest in: channels last saves a seventh of a step on a CPU.
+at::MemoryFormat memory_format(const at::Device& device) {
+  return device.is_cpu() ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+}
+
+/// What the network sees of uint8 images.
+at::Tensor network_input(const at::Tensor& images, const Dataset& dataset) {
+  return normalised(images, dataset.mean, dataset.deviation).contiguous(memory_format(images.device()));
+}
+
 at::Generator generator_of(const std::string& device) {
   return at::globalContext().defaultGenerator(device == "cuda" ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU));
 }
@@ -56,6 +66,17 @@ Dataset prepared(Dataset dataset, const Settings& settings) {
   return dataset;
 }
 
+std::shared_ptr<ImageClassifier> make_network(const Settings& settings, const Dataset& dataset) {
+  const ImageShape shape{dataset.train.images.size(1), dataset.train.images.size(2)};
+  auto model = make_model(settings.model, shape, dataset.classes);
+  const at::Device device(settings.device);
+  model->to(device);
+  for (at::Tensor& parameter : model->parameters()) {
+    if (parameter.dim() == 4) parameter.set_data(parameter.contiguous(memory_format(device)));
+  }
+  return model;
+}
+
 std::optional<Hits> evaluated(ImageClassifier& model, const Dataset& dataset, const LabelledImages& split,
                               const std::function<bool()>& stop) {
   const c10::NoGradGuard no_grad;
@@ -66,7 +87,7 @@ std::optional<Hits> evaluated(ImageClassifier& model, const Dataset& dataset, co
   for (int64_t first = 0; first < count && hits; first += evaluation_batch) {
     const int64_t length = std::min(evaluation_batch, count - first);
     const at::Tensor images = split.images.narrow(0, first, length);
-    const at::Tensor logits = model.forward(normalised(images, dataset.mean, dataset.deviation));
+    const at::Tensor logits = model.forward(network_input(images, dataset));
     count_hits(logits, split.labels.narrow(0, first, length), *hits);
     if (stop()) hits.reset();
   }
@@ -81,10 +102,7 @@ Training::Training(const Settings& settings, Dataset dataset) : settings_(settin
   }
   at::globalContext().setDeterministicCuDNN(true);
   at::manual_seed(settings.seed);
-  const ImageShape shape{dataset_.train.images.size(1), dataset_.train.images.size(2)};
-  model_ = make_model(settings.model, shape, dataset_.classes);
-  const at::Device device(settings.device);
-  model_->to(device);
+  model_ = make_network(settings, dataset_);
   sgd_.emplace(parameters_of(*model_), SgdOptions{settings.momentum, settings.weight_decay, settings.nesterov});
   if (settings.regularizer == "mma") regularizer_.emplace(*model_, regularizer_options(settings));
   all_layers_.emplace(*model_, Options().scope(Scope::All));
@@ -114,8 +132,7 @@ at::Tensor Training::batch_of(int64_t epoch, int64_t step, at::Tensor& labels) {
   const at::Tensor chosen = order_.narrow(0, step * settings_.batch, images_in_step(step));
   labels = split.labels.index_select(0, chosen);
   const at::Tensor images = split.images.index_select(0, chosen);
-  return normalised(randomly_cropped_and_flipped(images, padding, settings_.seed, epoch, step), dataset_.mean,
-                    dataset_.deviation);
+  return network_input(randomly_cropped_and_flipped(images, padding, settings_.seed, epoch, step), dataset_);
 }
 
 void Training::step(int64_t epoch, int64_t step) {

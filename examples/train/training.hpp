@@ -26,6 +26,9 @@ struct LossSums {
 /// The data set on a device, cut down to the seed's random subsets where the settings limit it.
 Dataset prepared(Dataset dataset, const Settings& settings);
 
+/// The settings' network for the data set, freshly initialised on the device.
+std::shared_ptr<ImageClassifier> make_network(const Settings& settings, const Dataset& dataset);
+
 /// Top-1 and top-5 of a network on images; empty when `stop` said so between two batches.
 std::optional<Hits> evaluated(
     ImageClassifier& model, const Dataset& dataset, const LabelledImages& split,

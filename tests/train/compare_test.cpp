@@ -1,0 +1,116 @@
+// The table of runs whose files are written here by hand.
+#include "train/compare.hpp"
+
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+#include "../temporary_folder.hpp"
+#include "common/error.hpp"
+#include "common/plot.hpp"
+#include "tiny_data.hpp"
+
+namespace mma::examples {
+namespace {
+
+namespace fs = std::filesystem;
+using mma::tests::write_bytes;
+
+std::string config(const std::string& regularizer, int epochs) {
+  return R"({"settings": {"model": "resnet20", "dataset": "cifar100", "data": "d", "recipe": "resnet", "regularizer": ")" +
+         regularizer + R"(", "coefficient": 0.03, "scope": "all", "epochs": )" + std::to_string(epochs) +
+         R"(, "batch": 128, "learning_rate": 0.1, "milestones": [81, 122], "momentum": 0.9, "weight_decay": 1e-4,
+         "nesterov": false, "seed": 1, "limit_train": 0, "limit_test": 0, "device": "cpu", "threads": 1,
+         "checkpoint_steps": 0}})";
+}
+
+std::string epoch_line(int epoch, double top1, double seconds) {
+  std::ostringstream line;
+  line << R"({"epoch": )" << epoch
+       << R"(, "learning_rate": 0.1, "loss": 1, "regularization_loss": -0.5, "top1_percent": )" << top1
+       << R"(, "top5_percent": 91.5, "mean_nearest_angle_degrees": 70, "pairs_above_0.2": 345, )"
+       << R"("minimal_angle_degrees": {"conv1": 41.25, "layer1": null, "fc": 60.75}, "seconds": )" << seconds << "}\n";
+  return line.str();
+}
+
+class Compare : public testing::Test {
+ protected:
+  void write_run(const std::string& name, const std::string& regularizer, int epochs, const std::string& lines) {
+    fs::create_directories(folder_ / name);
+    write_bytes(folder_ / name / "config.json", config(regularizer, epochs));
+    write_bytes(folder_ / name / "metrics.jsonl", lines);
+  }
+
+  std::string run(const std::string& name) const { return folder_ / name; }
+
+  std::string refusal(const std::string& name) const {
+    std::ostringstream text;
+    try {
+      compare_runs({run(name)}, {}, text);
+    } catch (const UserError& error) {
+      EXPECT_EQ(text.str(), "");
+      return error.what();
+    }
+    return "";
+  }
+
+  /// The words of each line of the table.
+  std::vector<std::vector<std::string>> table(const std::vector<std::string>& names) const {
+    std::vector<std::string> folders;
+    for (const std::string& name : names) folders.push_back(run(name));
+    std::stringstream text;
+    compare_runs(folders, {}, text);
+    std::vector<std::vector<std::string>> lines;
+    for (std::string line; std::getline(text, line);) {
+      std::istringstream words(line);
+      lines.emplace_back();
+      for (std::string word; words >> word;) lines.back().push_back(word);
+    }
+    return lines;
+  }
+
+  mma::tests::TemporaryFolder folder_;
+};
+
+using Words = std::vector<std::string>;
+
+TEST_F(Compare, TellsTheFiguresOfEachRun) {
+  std::string six;
+  for (int epoch = 1; epoch <= 6; ++epoch) six += epoch_line(epoch, 10 * epoch, epoch == 1 ? 99 : epoch);
+  write_run("with", "mma", 6, six);
+  write_run("without", "none", 164, epoch_line(1, 12.345, 2.5));
+  const auto lines = table({"without", "with"});
+  ASSERT_EQ(lines.size(), 5u);
+  // top-1 of the last epoch, mean of the last five, top-5, smallest and mean minimal angle, pairs, median seconds
+  EXPECT_EQ(lines[2], (Words{run("without"), "resnet20", "none", "1/164", "12.35", "12.35", "91.50", "41.2", "51.0",
+                             "345", "2.5"}));
+  EXPECT_EQ(lines[3], (Words{run("with"), "resnet20", "mma", "0.030", "6", "60.00", "40.00", "91.50", "41.2", "51.0",
+                             "345", "5.0"}));
+}
+
+TEST_F(Compare, DrawsThePicture) {
+  if (!plotting_available()) GTEST_SKIP() << "gnuplot is not installed";
+  write_run("a", "none", 2, epoch_line(1, 50, 1) + epoch_line(2, 60, 1));
+  std::ostringstream text;
+  compare_runs({run("a"), run("a")}, run("picture.png"), text);
+  EXPECT_TRUE(mma::tests::read_bytes(folder_ / "picture.png").starts_with("\x89PNG"));
+  EXPECT_NE(text.str().find("Picture: " + run("picture.png")), std::string::npos);
+}
+
+TEST_F(Compare, RefusesAFolderWithoutARun) {
+  EXPECT_EQ(refusal("nothing"), run("nothing") + " holds no run of mma-train: it has no config.json");
+}
+
+TEST_F(Compare, RefusesForeignFiles) {
+  write_run("foreign", "mma", 1, "{\"epoch\": 1}\n");
+  EXPECT_EQ(refusal("foreign"),
+            "the config.json or metrics.jsonl in " + run("foreign") + " is not one that mma-train wrote");
+}
+
+TEST_F(Compare, RefusesARunWithoutAFinishedEpoch) {
+  write_run("young", "mma", 1, "");
+  EXPECT_EQ(refusal("young"), "the run in " + run("young") + " has not finished an epoch yet");
+}
+
+}  // namespace
+}  // namespace mma::examples

@@ -1,0 +1,403 @@
+// mma-train as a user runs it: repeatable, interrupted and resumed, refusing bad input in one sentence.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <regex>
+
+#include "../temporary_folder.hpp"
+#include "child_process.hpp"
+#include "run_files.hpp"
+
+namespace mma::tests {
+namespace {
+
+namespace fs = std::filesystem;
+using Words = std::vector<std::string>;
+
+constexpr int exit_bad_input = 2;
+
+Words operator+(Words words, const Words& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+/// Every file under a folder with its bytes.
+std::map<std::string, std::string> snapshot(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file()) files[entry.path()] = read_bytes(entry.path());
+  }
+  return files;
+}
+
+class MmaTrain : public testing::Test {
+ protected:
+  MmaTrain() { write_tiny_fashion_mnist(data(), 40, 30); }
+
+  std::string data() const { return folder_ / "data"; }
+  std::string at(const std::string& name) const { return folder_ / name; }
+
+  static Words program(const Words& words) { return Words{MMA_TRAIN_PROGRAM} + words; }
+
+  /// A new run of two epochs of five steps.
+  Words run_into(const std::string& out, const Words& more = {}) const {
+    return program({"--model", "resnet20", "--dataset", "fashion-mnist", "--data", data(), "--batch", "8", "--threads",
+                    "1", "--out", at(out)}) +
+           (std::find(more.begin(), more.end(), "--epochs") == more.end() ? Words{"--epochs", "2"} : Words{}) + more;
+  }
+
+  Words resume(const std::string& out, const Words& more = {}) const {
+    return program({"--resume", "--out", at(out)}) + more;
+  }
+
+  static void expect_success(const Words& words) {
+    ChildProcess child(words);
+    EXPECT_EQ(child.finish(), 0) << child.errors();
+    EXPECT_EQ(child.errors(), "");
+  }
+
+  static std::string output_of(const Words& words) {
+    ChildProcess child(words);
+    EXPECT_EQ(child.finish(), 0) << child.errors();
+    return child.output();
+  }
+
+  /// The one sentence with which the program refuses; nothing that was there has changed, nothing new is left.
+  std::string refusal(const Words& words, std::optional<rlim_t> file_size_limit = {}) const {
+    const auto before = snapshot(folder_.path());
+    ChildProcess child(words, file_size_limit);
+    EXPECT_EQ(child.finish(), exit_bad_input) << child.output();
+    EXPECT_EQ(snapshot(folder_.path()), before);
+    const std::string& text = child.errors();
+    EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
+    EXPECT_TRUE(text.starts_with("mma-train: ")) << text;
+    return text.substr(0, text.size() - 1).substr(text.find(' ') + 1);
+  }
+
+  TemporaryFolder folder_;
+};
+
+#define EXPECT_CONTAINS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
+
+TEST_F(MmaTrain, TheSameSeedGivesTheSameBits) {
+  expect_success(run_into("a"));
+  expect_success(run_into("b"));
+  expect_equal_runs(at("a"), at("b"));
+  expect_success(run_into("c", {"--seed", "2"}));
+  EXPECT_NE(metrics_without_seconds(at("a")), metrics_without_seconds(at("c")));
+}
+
+TEST_F(MmaTrain, InterruptedFromOutsideEndsWithTheSameBits) {
+  const Words longer = {"--epochs", "6", "--checkpoint-steps", "2"};
+  expect_success(run_into("whole", longer));
+  for (const int signal : {SIGTERM, SIGINT, SIGKILL}) {
+    const std::string out = "signal" + std::to_string(signal);
+    SCOPED_TRACE(out);
+    ChildProcess child(run_into(out, longer));
+    ASSERT_TRUE(child.wait_for_line("epoch 1/6")) << child.errors();
+    child.send(signal);
+    ASSERT_EQ(child.finish(), signal == SIGKILL ? -SIGKILL : 128 + signal) << child.errors();
+    if (signal != SIGKILL) EXPECT_CONTAINS(child.output(), "to go on: mma-train --resume --out " + at(out));
+    expect_success(resume(out));
+    expect_equal_runs(at("whole"), at(out));
+  }
+}
+
+TEST_F(MmaTrain, LeavesEverythingNeededToRepeatTheRun) {
+  const Words words = run_into("run", {"--limit-train", "32", "--limit-test", "20", "--nesterov", "--lr", "0.05"});
+  const std::string output = output_of(words);
+  const auto config = nlohmann::json::parse(read_bytes(at("run/config.json")));
+  EXPECT_EQ(config.at("program"), "mma-train");
+  EXPECT_TRUE(std::regex_match(config.at("version").get<std::string>(), std::regex("\\d+\\.\\d+\\.\\d+")));
+  EXPECT_TRUE(
+      std::regex_match(config.at("git_commit").get<std::string>(), std::regex("unknown|[0-9a-f]{40}(-dirty)?")));
+  EXPECT_TRUE(std::regex_match(config.at("libtorch").get<std::string>(), std::regex("\\d+\\.\\d+\\.\\d+.*")));
+  EXPECT_EQ(config.at("command_line").get<Words>(), words);
+  EXPECT_EQ(config.at("train_images"), 32);
+  EXPECT_EQ(config.at("test_images"), 20);
+  const nlohmann::json expected = {{"model", "resnet20"},
+                                   {"dataset", "fashion-mnist"},
+                                   {"data", data()},
+                                   {"recipe", "resnet"},
+                                   {"regularizer", "mma"},
+                                   {"coefficient", 0.03},
+                                   {"scope", "all"},
+                                   {"epochs", 2},
+                                   {"batch", 8},
+                                   {"learning_rate", 0.05},
+                                   {"milestones", {1, 2}},
+                                   {"momentum", 0.9},
+                                   {"weight_decay", 1e-4},
+                                   {"nesterov", true},
+                                   {"seed", 1},
+                                   {"limit_train", 32},
+                                   {"limit_test", 20},
+                                   {"device", "cpu"},
+                                   {"threads", 1},
+                                   {"checkpoint_steps", 0}};
+  EXPECT_EQ(config.at("settings"), expected);
+  const std::string csv = read_bytes(at("run/metrics.csv"));
+  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 3);  // names, two epochs
+  EXPECT_CONTAINS(csv, "minimal_angle_degrees:layer2.0.downsample.0,");
+  EXPECT_CONTAINS(output, "last epoch: top-1 ");
+  EXPECT_CONTAINS(output, "mean top-1 of the last five epochs: ");
+  for (const char* picture : {"run/accuracy.png", "run/angles.png"}) {
+    EXPECT_TRUE(fs::exists(at(picture)) || output.find("gnuplot is not installed") != std::string::npos) << picture;
+  }
+}
+
+TEST_F(MmaTrain, LearnsAndMmaRaisesTheAngles) {
+  const Words longer = {"--epochs", "6", "--milestones", "5"};
+  expect_success(run_into("none", longer + Words{"--regularizer", "none"}));
+  expect_success(run_into("mma", longer + Words{"--coefficient", "1"}));
+  const auto history = [&](const std::string& run) {
+    return record_of(at(run) + "/checkpoint.safetensors").at("history");
+  };
+  const auto none = history("none");
+  const auto mma = history("mma");
+  EXPECT_LT(none.back().at("loss"), none.front().at("loss"));
+  EXPECT_LT(mma.back().at("loss"), mma.front().at("loss"));
+  EXPECT_EQ(none.back().at("regularization_loss"), 0);
+  EXPECT_LT(mma.back().at("regularization_loss"), 0);
+  EXPECT_GT(mma.back().at("mean_nearest_angle_degrees"), mma.front().at("mean_nearest_angle_degrees"));
+  EXPECT_GT(mma.back().at("mean_nearest_angle_degrees"), none.back().at("mean_nearest_angle_degrees"));
+}
+
+TEST_F(MmaTrain, EvaluatesItsOwnCheckpointAsTheLastEpoch) {
+  expect_success(run_into("run"));
+  const auto last = record_of(at("run/checkpoint.safetensors")).at("history").back();
+  char expected[80];
+  std::snprintf(expected, sizeof expected, ": top-1 %.2f %%, top-5 %.2f %%\n", last.at("top1_percent").get<double>(),
+                last.at("top5_percent").get<double>());
+  EXPECT_CONTAINS(output_of(program({"--evaluate", at("run/checkpoint.safetensors")})), expected);
+}
+
+/// A state dict as Python's tools leave it, from a checkpoint's weights, changed by `edit`.
+void write_state_dict(const fs::path& checkpoint, const fs::path& path,
+                      const std::function<void(examples::TensorFile&)>& edit) {
+  examples::TensorFile state;
+  for (const auto& [name, tensor] : examples::read_tensor_file(checkpoint).tensors) {
+    if (name.starts_with("model.")) state.tensors.emplace_back(name.substr(6), tensor);
+  }
+  edit(state);
+  examples::write_tensor_file(path, state);
+}
+
+TEST_F(MmaTrain, EvaluatesForeignWeightsOrSaysWhyNot) {
+  expect_success(run_into("run", {"--epochs", "1"}));
+  const std::string checkpoint = at("run/checkpoint.safetensors");
+  const std::string own = output_of(program({"--evaluate", checkpoint}));
+  const Words evaluate = program({"--model", "resnet20", "--dataset", "fashion-mnist", "--data", data(), "--evaluate"});
+
+  write_state_dict(checkpoint, at("same.safetensors"), [](auto&) {});
+  EXPECT_EQ(output_of(evaluate + Words{at("same.safetensors")}).substr(at("same.safetensors").size()),
+            own.substr(checkpoint.size()));
+
+  write_state_dict(checkpoint, at("half.safetensors"), [](examples::TensorFile& state) {
+    for (auto& [name, tensor] : state.tensors) {
+      if (tensor.is_floating_point()) tensor = tensor.to(at::kHalf);
+    }
+  });
+  EXPECT_CONTAINS(output_of(evaluate + Words{at("half.safetensors")}), "top-1 ");
+
+  write_state_dict(checkpoint, at("less.safetensors"), [](auto& state) {
+    std::erase_if(state.tensors, [](const auto& item) { return item.first.starts_with("layer3.2.bn2."); });
+  });
+  EXPECT_EQ(refusal(evaluate + Words{at("less.safetensors")}),
+            at("less.safetensors") +
+                " does not fit the network: it has no tensor 'layer3.2.bn2.weight' (and 3 more like it)");
+
+  EXPECT_CONTAINS(refusal(program({"--evaluate", at("same.safetensors")})), "--model is needed");
+  EXPECT_CONTAINS(refusal(program({"--evaluate", checkpoint, "--model", "resnet56"})), "holds a resnet20");
+  EXPECT_CONTAINS(refusal(program({"--evaluate", at("nothing.pt")})), at("nothing.pt"));
+
+  write_tiny_cifar100(at("cifar100"), 8, 8);
+  EXPECT_EQ(refusal(program({"--evaluate", checkpoint, "--dataset", "cifar100", "--data", at("cifar100")})),
+            checkpoint + " distinguishes 10 classes, but cifar100 has 100");
+}
+
+TEST_F(MmaTrain, TrainsOnCifar100) {
+  write_tiny_cifar100(at("cifar100"), 16, 8);
+  expect_success(program({"--model", "resnet20", "--dataset", "cifar100", "--data", at("cifar100"), "--epochs", "1",
+                          "--batch", "8", "--threads", "1", "--out", at("run")}));
+  EXPECT_EQ(record_of(at("run/checkpoint.safetensors")).at("classes"), 100);
+}
+
+TEST_F(MmaTrain, RefusesImpossibleOptions) {
+  const std::vector<std::pair<Words, std::string>> cases = {
+      {{"--batch", "0"}, "--batch 0: at least 1 is needed"},
+      {{"--batch", "41"}, "--batch 41 is larger than the 40 training images"},
+      {{"--limit-train", "7"}, "--batch 8 is larger than the 7 training images"},
+      {{"--limit-train", "0"}, "--limit-train 0: at least 1 is needed"},
+      {{"--limit-test", "-3"}, "--limit-test -3: at least 1 is needed"},
+      {{"--epochs", "0"}, "--epochs 0: at least 1 is needed"},
+      {{"--threads", "0"}, "--threads 0: at least 1 is needed"},
+      {{"--checkpoint-steps", "0"}, "--checkpoint-steps 0: at least 1 is needed"},
+      {{"--lr", "-0.1"}, "--lr -0.1: a finite number not below 0 is needed"},
+      {{"--lr", "nan"}, "--lr nan: a finite number not below 0 is needed"},
+      {{"--weight-decay", "-1"}, "--weight-decay -1: a finite number not below 0 is needed"},
+      {{"--momentum", "1"}, "--momentum 1: a number below 1 is needed"},
+      {{"--momentum", "0", "--nesterov"}, "--nesterov needs a --momentum above 0"},
+      {{"--milestones", "5,3"}, "--milestones: epochs from 1 on in rising order are needed"},
+      {{"--coefficient", "-1"}, "--coefficient -1: a finite number not below 0 is needed"},
+      {{"--regularizer", "none", "--coefficient", "0.1"},
+       "--coefficient and --scope belong to --regularizer mma, not to none"},
+      {{"--regularizer", "dropout"}, "--regularizer dropout: one of none, mma is needed"},
+      {{"--scope", "inner"}, "--scope inner: one of hidden, output, all is needed"},
+      {{"--recipe", "alexnet"}, "no recipe is called 'alexnet': the known ones are resnet, vgg-bn"},
+      {{"--device", "tpu"}, "--device tpu: one of cpu, cuda is needed"},
+      {{"--seed", "-1"}, "--seed"},
+      {{"--epochs", "many"}, "--epochs"},
+      {{"--plot", "p.png"}, "--plot belongs to --compare"},
+      {{"--unheard-of"}, "--unheard-of"},
+  };
+  for (const auto& [words, sentence] : cases) {
+    SCOPED_TRACE(testing::PrintToString(words));
+    EXPECT_CONTAINS(refusal(run_into("run", words)), sentence);
+  }
+}
+
+TEST_F(MmaTrain, ListsTheKnownNamesForAnUnknownOne) {
+  EXPECT_EQ(refusal(program({"--model", "alexnet", "--dataset", "cifar100"})),
+            "--model alexnet: one of resnet20, resnet56, vgg16-bn, vgg19-bn is needed");
+  EXPECT_EQ(refusal(program({"--model", "resnet20", "--dataset", "imagenet"})),
+            "--dataset imagenet: one of cifar100, cifar10, fashion-mnist is needed");
+  EXPECT_CONTAINS(refusal(program({"--dataset", "cifar100"})), "--model is needed: one of resnet20");
+  EXPECT_CONTAINS(refusal(program({"--model", "resnet20"})), "--dataset is needed: one of cifar100");
+  EXPECT_CONTAINS(refusal(program({"--model", "resnet20", "--dataset", "cifar100"})), "--data is needed");
+}
+
+TEST_F(MmaTrain, RefusesAGpuThatIsNotThere) {
+  const Words words = run_into("run", {"--device", "cuda", "--epochs", "1"});
+  ChildProcess child(words);
+  if (child.finish() == 0) GTEST_SKIP() << "this machine has a GPU";
+  fs::remove_all(at("run"));
+  EXPECT_CONTAINS(refusal(words), "--device cuda: this machine has no NVIDIA GPU");
+}
+
+TEST_F(MmaTrain, RefusesMissingOrTruncatedData) {
+  const std::string images = "train-images-idx3-ubyte";
+  const std::string bytes = read_bytes(folder_ / "data" / images);
+  write_bytes(folder_ / "data" / images, bytes.substr(0, bytes.size() - 1));
+  EXPECT_CONTAINS(refusal(run_into("run")), images + "' is truncated");
+  fs::remove(folder_ / "data" / images);
+  EXPECT_CONTAINS(refusal(run_into("run")), images);
+  EXPECT_FALSE(fs::exists(at("run")));
+}
+
+TEST_F(MmaTrain, LeavesAnEarlierRunAlone) {
+  expect_success(run_into("run", {"--epochs", "1"}));
+  EXPECT_EQ(refusal(run_into("run")),
+            at("run") + " already holds a run: go on with it by --resume, or choose another folder by --out");
+}
+
+TEST_F(MmaTrain, RefusesAFolderThatCannotBeMade) {
+  write_bytes(at("file"), "in the way");
+  EXPECT_CONTAINS(refusal(run_into("file/run")), "cannot make the folder " + at("file/run"));
+  EXPECT_CONTAINS(refusal(run_into("file")), "cannot make the folder " + at("file"));
+}
+
+TEST_F(MmaTrain, OnAFullDiskSaysSoAndKeepsTheLastCheckpoint) {
+  const rlim_t too_little = 1 << 20;  // a checkpoint of ResNet20 takes twice that
+  const std::string sentence = "cannot write " + at("run/checkpoint.safetensors") + ": ";
+  EXPECT_CONTAINS(refusal(run_into("run"), too_little), sentence);
+  EXPECT_TRUE(fs::is_empty(at("run")));
+
+  const Words longer = {"--epochs", "4"};
+  expect_success(run_into("whole", longer));
+  ChildProcess child(run_into("run", longer));
+  ASSERT_TRUE(child.wait_for_line("epoch 1/4"));
+  child.send(SIGTERM);
+  ASSERT_EQ(child.finish(), 128 + SIGTERM);
+  EXPECT_CONTAINS(refusal(resume("run"), too_little), sentence);
+  expect_success(resume("run"));  // with room again
+  expect_equal_runs(at("whole"), at("run"));
+}
+
+TEST_F(MmaTrain, StopsAtALossThatIsNotFiniteAndKeepsTheLastGoodCheckpoint) {
+  ChildProcess child(run_into("run", {"--lr", "1e30", "--checkpoint-steps", "1"}));
+  EXPECT_EQ(child.finish(), exit_bad_input);
+  EXPECT_TRUE(std::regex_match(child.errors(),
+                               std::regex("mma-train: the (loss is not|weights are no longer) finite in epoch 1, step "
+                                          "\\d of 5: a smaller --lr .*keeps the last good state\\)\n")))
+      << child.errors();
+  for (const auto& [name, tensor] : examples::read_tensor_file(at("run/checkpoint.safetensors")).tensors) {
+    EXPECT_TRUE(at::isfinite(tensor).all().item<bool>()) << name;
+  }
+  EXPECT_FALSE(fs::exists(at("run/metrics.csv")));
+}
+
+TEST_F(MmaTrain, RefusesToResumeWhatItCannot) {
+  EXPECT_EQ(refusal(resume("nothing")), "there is no run to resume in " + at("nothing"));
+  EXPECT_CONTAINS(refusal(program({"--resume"})), "--resume needs --out");
+
+  expect_success(run_into("run", {"--epochs", "1"}));
+  const std::string checkpoint = at("run/checkpoint.safetensors");
+  const std::vector<std::pair<Words, std::string>> contradictions = {
+      {{"--model", "resnet56"}, "--model resnet56 contradicts the run in " + at("run") + ", which has resnet20"},
+      {{"--epochs", "3"}, "--epochs 3 contradicts the run in " + at("run") + ", which has 1"},
+      {{"--lr", "0.2"}, "--lr 0.2 contradicts"},
+      {{"--milestones", "7,8"}, "--milestones 7,8 contradicts"},
+      {{"--nesterov"}, "--nesterov yes contradicts"},
+      {{"--seed", "9"}, "--seed 9 contradicts"},
+      {{"--limit-train", "8"}, "--limit-train 8 contradicts"},
+  };
+  for (const auto& [words, sentence] : contradictions) {
+    EXPECT_CONTAINS(refusal(resume("run", words)), sentence);
+  }
+
+  write_tiny_fashion_mnist(at("other"), 41, 30);
+  EXPECT_CONTAINS(refusal(resume("run", {"--data", at("other")})), "comes from 40 training images");
+
+  const examples::TensorFile whole = examples::read_tensor_file(checkpoint);
+  const auto refused_with = [&](const std::function<void(examples::TensorFile&)>& edit) {
+    examples::TensorFile edited = whole;
+    edit(edited);
+    examples::write_tensor_file(checkpoint, edited);
+    return refusal(resume("run"));
+  };
+  EXPECT_CONTAINS(refused_with([](auto& file) { file.metadata.clear(); }), "is not a checkpoint of mma-train");
+  EXPECT_CONTAINS(refused_with([](auto& file) { file.metadata["mma-train"] = "{}"; }), "cannot read");
+  EXPECT_CONTAINS(refused_with([](auto& file) { file.tensors.erase(file.tensors.begin()); }),
+                  "it has no tensor 'conv1");
+  EXPECT_CONTAINS(refused_with([](auto& file) {
+                    std::erase_if(file.tensors, [](const auto& item) { return item.first == "optimizer.fc.bias"; });
+                  }),
+                  "it has no tensor 'fc.bias'");
+  EXPECT_CONTAINS(refused_with([](auto& file) {
+                    for (auto& [name, tensor] : file.tensors) tensor = tensor.reshape(-1);
+                  }),
+                  "has the shape");
+
+  const std::string bytes = read_bytes(checkpoint);
+  write_bytes(checkpoint, bytes.substr(0, bytes.size() / 2));
+  EXPECT_CONTAINS(refusal(resume("run")), checkpoint);
+  write_bytes(checkpoint, "not tensors at all");
+  EXPECT_CONTAINS(refusal(resume("run")), checkpoint);
+}
+
+TEST_F(MmaTrain, ComparesRuns) {
+  expect_success(run_into("none", {"--epochs", "1", "--regularizer", "none"}));
+  expect_success(run_into("mma", {"--epochs", "1"}));
+  const std::string table = output_of(program({"--compare", at("none"), at("mma")}));
+  EXPECT_CONTAINS(table, "mma 0.030");
+  EXPECT_CONTAINS(table, "pairs");
+}
+
+TEST_F(MmaTrain, HelpShowsEveryOptionAndAnExample) {
+  const std::string help = output_of(program({"--help"}));
+  for (const char* option : {"--model",       "--dataset",          "--data",         "--regularizer", "--coefficient",
+                             "--scope",       "--recipe",           "--epochs",       "--batch",       "--lr",
+                             "--milestones",  "--momentum",         "--weight-decay", "--nesterov",    "--seed",
+                             "--threads",     "--limit-train",      "--limit-test",   "--device",      "--out",
+                             "--resume",      "--checkpoint-steps", "--evaluate",     "--compare",     "--plot",
+                             "--list-models", "--list-recipes",     "Example"}) {
+    EXPECT_CONTAINS(help, option);
+  }
+  EXPECT_EQ(help, output_of(program({})));
+  EXPECT_CONTAINS(output_of(program({"--list-models"})), "vgg19-bn");
+  EXPECT_CONTAINS(output_of(program({"--list-recipes"})), "after epochs 81,122");
+}
+
+}  // namespace
+}  // namespace mma::tests
