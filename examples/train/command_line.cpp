@@ -132,7 +132,10 @@ void add_machine_options(CLI::App& app, Arguments& arguments) {
       "Go on with the interrupted run in --out; needs no other option");
   section.option("--checkpoint-steps", "N", arguments.checkpoint_steps,
                  "Write a checkpoint also after each N steps, not only after each epoch");
-  section.option("--seed", "N", arguments.seed, "Seed of all random numbers (default: 1)");
+  section.option("--seed", "N", arguments.seed, "Seed of all random numbers (default: 1)")
+      ->check([](const std::string& text) {  // which the conversion would wrap around
+        return text.starts_with('-') ? text + ", but a whole number not below 0 is needed" : std::string();
+      });
   section.option("--threads", "N", arguments.threads,
                  "CPU threads (default: all cores); the same seed and threads give\n"
                  "the same numbers, bit for bit");

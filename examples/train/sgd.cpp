@@ -9,7 +9,8 @@ namespace mma::examples {
 Sgd::Sgd(NamedTensors parameters, SgdOptions options) : options_(options) {
   const c10::NoGradGuard no_grad;
   for (auto& [name, parameter] : parameters) {
-    momentum_buffers_.emplace_back(name, at::zeros_like(parameter));
+    // LibTorch's step wants no buffers where there is no momentum.
+    if (options.momentum > 0) momentum_buffers_.emplace_back(name, at::zeros_like(parameter));
     parameters_.push_back(parameter);
   }
 }
@@ -18,10 +19,8 @@ void Sgd::step(double learning_rate) {
   const c10::NoGradGuard no_grad;
   std::vector<at::Tensor> gradients;
   std::vector<at::Tensor> buffers;
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    gradients.push_back(parameters_[i].grad());
-    buffers.push_back(momentum_buffers_[i].second);
-  }
+  for (const at::Tensor& parameter : parameters_) gradients.push_back(parameter.grad());
+  for (const auto& [name, buffer] : momentum_buffers_) buffers.push_back(buffer);
   at::_fused_sgd_(parameters_, gradients, buffers, options_.weight_decay, options_.momentum, learning_rate,
                   /*dampening=*/0, options_.nesterov, /*maximize=*/false, /*is_first_step=*/false);
 }

@@ -28,11 +28,13 @@ struct Outcome {
   std::string output;  ///< stdout and stderr together
 };
 
-std::string shell_quoted(const std::string& text) { return std::string("'") + text + "'"; }
+/// Appends the text as one word of a shell command.
+void append_quoted(std::string& command, const std::string& text) { command.append(" '").append(text).append("'"); }
 
 Outcome run_angles(const std::vector<std::string>& arguments, const std::string& environment = "") {
-  std::string command = environment + " " + shell_quoted(MMA_ANGLES);
-  for (const std::string& argument : arguments) command += " " + shell_quoted(argument);
+  std::string command = environment;
+  append_quoted(command, MMA_ANGLES);
+  for (const std::string& argument : arguments) append_quoted(command, argument);
   FILE* pipe = popen((command + " 2>&1").c_str(), "r");
   Outcome outcome;
   for (int character = fgetc(pipe); character != EOF; character = fgetc(pipe)) {
