@@ -8,7 +8,7 @@ mma_train=$(realpath "$1")
 out=${2:-runs/demo}
 out=${out%/}
 new=$out.unfinished
-options="--model resnet20 --dataset fashion-mnist --limit-train 10000 --limit-test 5000 --epochs 8 --batch 64 --threads 2"
+options="--model resnet20 --dataset fashion-mnist --limit-train 10000 --limit-test 2500 --epochs 8 --batch 64 --threads 2"
 
 if [ -e "$out" ] && [ ! -e "$out/options" ]; then
   echo "demo: $out is not an earlier demo: name another folder" >&2

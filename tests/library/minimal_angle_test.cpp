@@ -398,6 +398,23 @@ TEST(Semantics, OtherTensorsAreRefusedWithTheirName) {
   EXPECT_THROW(minimal_angle_loss(at::ones({2, 2, 2, 2})), c10::Error);
 }
 
+TEST(CpuLoops, GiveTheNumbersOfTheTensorOperations) {
+  // Under a graph the same formulas run as tensor operations, as on other devices.
+  for (const auto type : {at::kFloat, at::kDouble}) {
+    at::Tensor rows = random_rows(3 * 33, 21, 40, type).reshape({3, 33, 21});
+    rows[0][5].copy_(2 * rows[0][2]);
+    rows[1][7].zero_();
+    rows[2][9].copy_(-rows[2][1]);
+    const at::Tensor usable = mma::detail::usable_rows(rows);
+    const at::Tensor nearest = mma::detail::nearest_rows(rows, mma::detail::row_norms(rows), usable);
+    const at::Tensor weight = at::rand({3, 33}, at::kDouble).masked_fill(usable.logical_not(), 0);
+    const at::Tensor loops = mma::detail::nearest_angle_gradient(rows, nearest, weight);
+    const at::Tensor operations =
+        mma::detail::nearest_angle_gradient(rows.clone().requires_grad_(), nearest, weight).detach();
+    EXPECT_LT(relative_error(loops, operations.to(at::kDouble)), type == at::kFloat ? 1e-6 : 1e-13);
+  }
+}
+
 TEST(NearestRows, NeedsNoSquareMatrix) {
   const auto peak_kib = [] {
     std::ifstream status("/proc/self/status");

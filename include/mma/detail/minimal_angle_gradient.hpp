@@ -14,6 +14,7 @@
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
 
+#include "cpu_pairs.hpp"
 #include "pair_angles.hpp"
 #include "row_norms.hpp"
 
@@ -80,6 +81,9 @@ inline PairGradient pair_gradient(const at::Tensor& w_i, const at::Tensor& w_j, 
 
 /// rows [b, n, d], nearest [b, n], weight [b, n] float64 -> d(sum_bi -weight_bi theta(i, nearest(i)))/d rows.
 inline at::Tensor nearest_angle_gradient(const at::Tensor& rows, const at::Tensor& nearest, const at::Tensor& weight) {
+  if (takes_cpu_loops(rows, weight)) {
+    return cpu_nearest_angle_gradient(rows, nearest, weight);
+  }
   const int64_t batch = rows.size(0), n = rows.size(1), dimension = rows.size(2);
   const at::Tensor flat_rows = rows.reshape({batch * n, dimension});
   const at::Tensor first = flat_index(at::arange(n, nearest.options()).expand({batch, n}));

@@ -11,9 +11,9 @@
 #include <ATen/ops/where.h>
 
 #include <algorithm>
-#include <limits>
 #include <numbers>
 
+#include "cpu_pairs.hpp"
 #include "row_norms.hpp"
 
 namespace mma::detail {
@@ -22,12 +22,6 @@ namespace mma::detail {
 /// may be split over threads and then rounds differently from the same pair in a longer list: ties would break.
 inline int64_t pairs_per_chunk(int64_t dimension) { return std::max<int64_t>(2, (int64_t{1} << 16) / dimension); }
 
-/// On unit vectors |a - b| up to this is rounding: the rows are exact duplicates (and |a + b| up to this: antipodes).
-inline double duplicate_distance(at::ScalarType computing_type) {
-  return 8 * (computing_type == at::kDouble ? std::numeric_limits<double>::epsilon()
-                                            : double{std::numeric_limits<float>::epsilon()});
-}
-
 /// Unit vectors [p, 1, d] -> |.| [p, 1].
 inline at::Tensor length(const at::Tensor& vectors) { return at::linalg_vector_norm(vectors, 2, -1, true); }
 
@@ -35,6 +29,9 @@ inline at::Tensor length(const at::Tensor& vectors) { return at::linalg_vector_n
 /// Exact duplicates give 0 and antipodes pi.
 inline at::Tensor pair_angles(const at::Tensor& rows, const at::Tensor& norms, const at::Tensor& first,
                               const at::Tensor& second) {
+  if (takes_cpu_loops(rows)) {
+    return cpu_pair_angles(rows, norms, first, second);
+  }
   const int64_t pairs = first.numel();
   if (pairs == 1) {
     return pair_angles(rows, norms, at::cat({first, first}), at::cat({second, second})).narrow(0, 0, 1);

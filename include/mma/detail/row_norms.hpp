@@ -6,15 +6,15 @@
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/where.h>
 
-#include <limits>
+#include "cpu_pairs.hpp"
 
 namespace mma::detail {
 
-/// Below this a row counts as zero: the smallest normal float32. Norms are float64, so that rows of 1e-30 are not.
-inline constexpr double zero_norm = std::numeric_limits<float>::min();
-
 /// Norms [..., n] in float64 of rows [..., n, d]; differentiable.
 inline at::Tensor row_norms(const at::Tensor& rows) {
+  if (takes_cpu_loops(rows) && rows.numel() > 0) {
+    return cpu_row_norms(rows);
+  }
   if (rows.scalar_type() != at::kDouble) {
     return at::linalg_vector_norm(rows, 2, -1, false, at::kDouble);
   }

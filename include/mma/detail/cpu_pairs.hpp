@@ -1,0 +1,305 @@
+// The O(n d) part on a CPU, in plain loops without temporaries: norms, angles of pairs, and the gradient. The same
+// formulas as in row_norms.hpp, pair_angles.hpp and minimal_angle_gradient.hpp, which other devices and double backward
+// take. A row's sums are made by one thread in a fixed order: their bits do not depend on the threads or neighbours.
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <vector>
+
+namespace mma::detail {
+
+/// Below this a row counts as zero: the smallest normal float32. Norms are float64, so that rows of 1e-30 are not.
+inline constexpr double zero_norm = std::numeric_limits<float>::min();
+
+/// On unit vectors |a - b| up to this is rounding: the rows are exact duplicates (and |a + b| up to this: antipodes).
+inline double duplicate_distance(at::ScalarType computing_type) {
+  return 8 * (computing_type == at::kDouble ? std::numeric_limits<double>::epsilon()
+                                            : double{std::numeric_limits<float>::epsilon()});
+}
+
+/// Whether plain loops may be taken: on the CPU, and nothing asks for a graph.
+template <typename... Tensors>
+bool takes_cpu_loops(const at::Tensor& rows, const Tensors&... others) {
+  const bool needs_graph = at::GradMode::is_enabled() && (rows.requires_grad() || ... || others.requires_grad());
+  return rows.is_cpu() && !needs_graph;
+}
+
+/// Calls function(pointer to the data) for contiguous float32 or float64.
+template <typename Function>
+void with_data(const at::Tensor& contiguous, const Function& function) {
+  if (contiguous.scalar_type() == at::kDouble) {
+    function(contiguous.const_data_ptr<double>());
+  } else {
+    function(contiguous.const_data_ptr<float>());
+  }
+}
+
+/// sum_k term(k) in eight interleaved partial sums, which compilers turn into vector instructions.
+template <typename Term>
+double lane_sum(int64_t count, const Term& term) {
+  std::array<double, 8> lanes{};
+  int64_t k = 0;
+  for (; k + 8 <= count; k += 8) {
+    for (int64_t lane = 0; lane < 8; ++lane) {
+      lanes[static_cast<size_t>(lane)] += term(k + lane);
+    }
+  }
+  for (int64_t lane = 0; k < count; ++k, ++lane) {
+    lanes[static_cast<size_t>(lane)] += term(k);
+  }
+  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+}
+
+/// How many rows or pairs a thread takes at least.
+inline int64_t rows_per_thread(int64_t dimension) { return std::max<int64_t>(1, 32768 / dimension); }
+
+/// |w| in float64. Squares of float64 overflow at 1e154: scaled by the largest entry there.
+template <typename T>
+double cpu_norm(const T* w, int64_t dimension) {
+  double scale = 1;
+  if constexpr (std::is_same_v<T, double>) {
+    const double largest =
+        std::abs(*std::max_element(w, w + dimension, [](T a, T b) { return std::abs(a) < std::abs(b); }));
+    scale = largest > 0 && std::isfinite(largest) ? largest : 1;
+  }
+  return scale * std::sqrt(lane_sum(dimension, [&](int64_t k) {
+           const double value = static_cast<double>(w[k]) / scale;
+           return value * value;
+         }));
+}
+
+/// Norms [...] of rows [..., d], float64.
+inline at::Tensor cpu_row_norms(const at::Tensor& rows) {
+  const at::Tensor contiguous = rows.contiguous();
+  const int64_t dimension = rows.size(-1), count = rows.numel() / dimension;
+  at::Tensor norms = at::empty(rows.sizes().slice(0, static_cast<size_t>(rows.dim() - 1)), at::kDouble);
+  auto* norm = norms.mutable_data_ptr<double>();
+  with_data(contiguous, [&](const auto* w) {
+    at::parallel_for(0, count, rows_per_thread(dimension), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        norm[r] = cpu_norm(w + r * dimension, dimension);
+      }
+    });
+  });
+  return norms;
+}
+
+/// |a - b| and |a + b| of the unit vectors of two rows.
+struct PairLengths {
+  double difference;
+  double sum;
+};
+
+template <typename T>
+PairLengths pair_lengths(const T* first, double inverse_first, const T* second, double inverse_second,
+                         int64_t dimension) {
+  const auto square = [](double x) { return x * x; };
+  const auto a = [&](int64_t k) { return static_cast<double>(first[k]) * inverse_first; };
+  const auto b = [&](int64_t k) { return static_cast<double>(second[k]) * inverse_second; };
+  return {std::sqrt(lane_sum(dimension, [&](int64_t k) { return square(a(k) - b(k)); })),
+          std::sqrt(lane_sum(dimension, [&](int64_t k) { return square(a(k) + b(k)); }))};
+}
+
+/// Angles [p] between rows first[k] and second[k] of contiguous rows [m, d] with norms [m].
+inline at::Tensor cpu_pair_angles(const at::Tensor& rows, const at::Tensor& norms, const at::Tensor& first,
+                                  const at::Tensor& second) {
+  const int64_t pairs = first.numel(), dimension = rows.size(1);
+  const double duplicate = duplicate_distance(rows.scalar_type());
+  const at::Tensor contiguous = rows.contiguous(), sizes = norms.contiguous(), i = first.contiguous(),
+                   j = second.contiguous();
+  const auto* norm = sizes.const_data_ptr<double>();
+  const auto* first_index = i.const_data_ptr<int64_t>();
+  const auto* second_index = j.const_data_ptr<int64_t>();
+  at::Tensor angles = at::empty({pairs}, at::kDouble);
+  auto* angle = angles.mutable_data_ptr<double>();
+  with_data(contiguous, [&](const auto* w) {
+    at::parallel_for(0, pairs, rows_per_thread(dimension), [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) {
+        const int64_t r = first_index[p], s = second_index[p];
+        const auto [difference, sum] =
+            pair_lengths(w + r * dimension, 1 / norm[r], w + s * dimension, 1 / norm[s], dimension);
+        angle[p] = difference <= duplicate ? 0 : sum <= duplicate ? std::numbers::pi : 2 * std::atan2(difference, sum);
+      }
+    });
+  });
+  return angles;
+}
+
+/// Which coordinate axis exact duplicates i and j of a matrix part along, given the unit vector's entries: the same for
+/// (i, j) and (j, i); the second choice is for a row that points along the first.
+template <typename Entry>
+int64_t cpu_parting_axis(int64_t i, int64_t j, int64_t dimension, const Entry& entry) {
+  const int64_t axis = (std::min(i, j) * 73856093 + std::max(i, j) * 19349663) % dimension;
+  return std::abs(entry(axis)) > 0.9 ? (axis + 1) % dimension : axis;
+}
+
+/// What the pair (i, j) of unit vectors a, b adds: to row i first_unit * a + other * b, to row j second_unit * b +
+/// other * a, each over its norm; and for exact duplicates axis_part along one axis, with opposite signs.
+struct PairTerms {
+  double first_unit = 0, second_unit = 0, other = 0;
+  double duplicate_unit = 0;  ///< times a: added to row i, taken from row j
+  double axis_part = 0;
+  int64_t axis = 0;
+};
+
+/// The terms of -weight * theta for a pair at the given lengths; i and j are indices within the matrix.
+/// minus_cosine comes from |a - b| (from |a + b| beyond a right angle), without cancellation.
+template <typename Entry>
+PairTerms pair_terms(const PairLengths& lengths, double weight, int64_t i, int64_t j, int64_t dimension,
+                     double duplicate, const Entry& entry) {
+  PairTerms terms;
+  const auto [difference, sum] = lengths;
+  if (difference <= duplicate) {
+    terms.axis = cpu_parting_axis(i, j, dimension, entry);
+    const double along = entry(terms.axis), rest = 1 - along * along;
+    if (rest > 1e-12) {
+      terms.axis_part = weight * (i < j ? 1 : -1) / std::sqrt(rest);
+      terms.duplicate_unit = -along * terms.axis_part;
+    }
+  } else if (!(sum <= duplicate)) {
+    const double minus_cosine = difference <= sum ? difference * difference / 2 - 1 : 1 - sum * sum / 2;
+    terms.other = weight / (difference * sum / 2);
+    terms.first_unit = terms.second_unit = minus_cosine * terms.other;
+  }
+  return terms;
+}
+
+/// The rows that chose row r, ascending: chosen_by[begin[r]] to chosen_by[begin[r + 1]].
+struct ChosenBy {
+  std::vector<int64_t> begin, rows;
+
+  ChosenBy(const int64_t* nearest, int64_t count, int64_t matrix_rows)
+      : begin(static_cast<size_t>(count) + 1, 0), rows(static_cast<size_t>(count)) {
+    const auto target = [&](int64_t r) { return static_cast<size_t>(r - r % matrix_rows + nearest[r]); };
+    for (int64_t r = 0; r < count; ++r) {
+      ++begin[target(r) + 1];
+    }
+    for (size_t r = 1; r < begin.size(); ++r) {
+      begin[r] += begin[r - 1];
+    }
+    std::vector<int64_t> next(begin.begin(), begin.end() - 1);
+    for (int64_t r = 0; r < count; ++r) {
+      rows[static_cast<size_t>(next[target(r)]++)] = r;
+    }
+  }
+};
+
+/// d(sum_r -weight_r theta(r, nearest(r)))/d rows for contiguous rows of matrices of n rows laid end to end.
+template <typename T>
+class CpuGradient {
+ public:
+  CpuGradient(const T* rows, const double* norms, const int64_t* nearest, const double* weight, int64_t count,
+              int64_t matrix_rows, int64_t dimension, T* gradient)
+      : rows_(rows),
+        norms_(norms),
+        nearest_(nearest),
+        weight_(weight),
+        count_(count),
+        n_(matrix_rows),
+        dimension_(dimension),
+        gradient_(gradient),
+        terms_(static_cast<size_t>(count)),
+        chosen_by_(nearest, count, matrix_rows) {}
+
+  void compute() {
+    at::parallel_for(0, count_, rows_per_thread(dimension_), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        terms_[static_cast<size_t>(r)] = terms_of(r);
+      }
+    });
+    at::parallel_for(0, count_, rows_per_thread(dimension_), [&](int64_t begin, int64_t end) {
+      std::vector<double> sum(static_cast<size_t>(dimension_));
+      for (int64_t r = begin; r < end; ++r) {
+        write_row(r, sum);
+      }
+    });
+  }
+
+ private:
+  const T* row(int64_t r) const { return rows_ + r * dimension_; }
+  int64_t target(int64_t r) const { return r - r % n_ + nearest_[r]; }
+  double inverse(int64_t r) const { return 1 / norms_[r]; }
+
+  PairTerms terms_of(int64_t r) const {
+    const int64_t s = target(r);
+    if (s == r || weight_[r] == 0) {
+      return {};
+    }
+    const auto entry = [&](int64_t k) { return static_cast<double>(row(r)[k]) * inverse(r); };
+    return pair_terms(pair_lengths(row(r), inverse(r), row(s), inverse(s), dimension_), weight_[r], r % n_, nearest_[r],
+                      dimension_, duplicate_distance(rows_type()), entry);
+  }
+
+  static constexpr at::ScalarType rows_type() { return std::is_same_v<T, double> ? at::kDouble : at::kFloat; }
+
+  /// sum += factor * unit vector of row r
+  void add_unit(std::vector<double>& sum, int64_t r, double factor) const {
+    if (factor == 0) {
+      return;
+    }
+    const T* w = row(r);
+    const double scale = inverse(r);
+    for (int64_t k = 0; k < dimension_; ++k) {
+      sum[static_cast<size_t>(k)] += factor * (static_cast<double>(w[k]) * scale);
+    }
+  }
+
+  void write_row(int64_t r, std::vector<double>& sum) const {
+    std::fill(sum.begin(), sum.end(), 0.0);
+    const PairTerms& own = terms_[static_cast<size_t>(r)];
+    double own_unit = own.first_unit + own.duplicate_unit;
+    sum[static_cast<size_t>(own.axis)] += own.axis_part;
+    add_unit(sum, target(r), own.other);
+    bool touched = own.other != 0 || own.axis_part != 0;
+    for (int64_t k = chosen_by_.begin[static_cast<size_t>(r)]; k < chosen_by_.begin[static_cast<size_t>(r) + 1]; ++k) {
+      const int64_t i = chosen_by_.rows[static_cast<size_t>(k)];
+      const PairTerms& theirs = terms_[static_cast<size_t>(i)];
+      own_unit += theirs.second_unit;
+      add_unit(sum, i, theirs.other - theirs.duplicate_unit);
+      sum[static_cast<size_t>(theirs.axis)] -= theirs.axis_part;
+      touched = touched || theirs.other != 0 || theirs.axis_part != 0;
+    }
+    add_unit(sum, r, own_unit);
+    T* out = gradient_ + r * dimension_;
+    const double scale = touched ? inverse(r) : 0;  // a zero row has no inverse norm
+    for (int64_t k = 0; k < dimension_; ++k) {
+      out[k] = static_cast<T>(sum[static_cast<size_t>(k)] * scale);
+    }
+  }
+
+  const T* rows_;
+  const double* norms_;
+  const int64_t* nearest_;
+  const double* weight_;
+  int64_t count_, n_, dimension_;
+  T* gradient_;
+  std::vector<PairTerms> terms_;
+  ChosenBy chosen_by_;
+};
+
+/// As nearest_angle_gradient of minimal_angle_gradient.hpp.
+inline at::Tensor cpu_nearest_angle_gradient(const at::Tensor& rows, const at::Tensor& nearest,
+                                             const at::Tensor& weight) {
+  const at::Tensor contiguous = rows.contiguous(), norms = cpu_row_norms(contiguous), indices = nearest.contiguous(),
+                   weights = weight.contiguous();
+  at::Tensor gradient = at::empty(rows.sizes(), rows.options());
+  with_data(contiguous, [&](const auto* data) {
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(data)>>;
+    CpuGradient<T>(data, norms.const_data_ptr<double>(), indices.const_data_ptr<int64_t>(),
+                   weights.const_data_ptr<double>(), rows.size(0) * rows.size(1), rows.size(1), rows.size(2),
+                   gradient.mutable_data_ptr<T>())
+        .compute();
+  });
+  return gradient;
+}
+
+}  // namespace mma::detail
