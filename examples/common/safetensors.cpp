@@ -98,7 +98,7 @@ class Reader {
     };
     try {
       return Json::parse(text, check);
-    } catch (const Json::parse_error&) {
+    } catch (const Json::exception&) {  // also a number that is too large
       fail("its safetensors header is not valid JSON");
     }
   }

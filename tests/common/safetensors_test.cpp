@@ -123,6 +123,7 @@ TEST(Safetensors, HeaderThatIsNoJson) {
   EXPECT_NE(refusal(file_of("{\"w\":", 0)).find("JSON"), std::string::npos);
   EXPECT_NE(refusal(file_of("{\"\xff\":1}", 0)), "");
   EXPECT_NE(refusal(file_of("{\"__metadata__\":{\"a\":1}}", 0)).find("__metadata__"), std::string::npos);
+  EXPECT_NE(refusal(file_of("{\"w\":4e999}", 0)).find("JSON"), std::string::npos);
   EXPECT_NE(refusal(file_of("{\"w\":3}", 0)).find("'w'"), std::string::npos);
   EXPECT_NE(refusal(file_of("{\"w\":[]}", 0)).find("'w'"), std::string::npos);
 }
