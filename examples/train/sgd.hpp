@@ -29,7 +29,7 @@ class Sgd {
   /// Forgets the gradients.
   void zero_grad();
 
-  /// The momentum buffers v under their parameters' names; they start at zero.
+  /// The momentum buffers v under their parameters' names; they start at zero. None when the momentum is 0.
   const NamedTensors& momentum_buffers() const { return momentum_buffers_; }
 
  private:
