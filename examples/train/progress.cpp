@@ -14,7 +14,8 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr auto redraw_interval = std::chrono::milliseconds(100);
-constexpr size_t bar_width = 24;
+constexpr size_t narrowest_bar = 4;
+constexpr size_t widest_bar = 24;
 
 template <class... Arguments>
 std::string formatted(const char* format, Arguments... arguments) {
@@ -30,10 +31,10 @@ int columns_of_stdout() {
   return known ? size.ws_col : 80;
 }
 
-std::string bar(double fraction) {
-  const auto filled = static_cast<size_t>(fraction * static_cast<double>(bar_width));
+std::string bar(double fraction, size_t width) {
+  const auto filled = static_cast<size_t>(fraction * static_cast<double>(width));
   std::string text = "[";
-  return text.append(filled, '#').append(bar_width - filled, '.').append("]");
+  return text.append(filled, '#').append(width - filled, '.').append("]");
 }
 
 }  // namespace
@@ -47,13 +48,15 @@ std::string duration(double seconds) {
 
 std::string progress_line(const StepProgress& progress, int columns) {
   const double fraction = static_cast<double>(progress.step) / static_cast<double>(progress.steps);
-  std::string line =
-      formatted("epoch %lld/%lld ", static_cast<long long>(progress.epoch), static_cast<long long>(progress.epochs)) +
-      bar(fraction) + formatted(" %3.0f %%  loss %.4f", 100 * fraction, progress.loss);
-  if (progress.regularization_loss) line += formatted("  mma %+.4f", *progress.regularization_loss);
-  line += formatted("  %.0f images/s  ", progress.images_per_second) + duration(progress.seconds_left) + " left";
+  const std::string head =
+      formatted("epoch %lld/%lld ", static_cast<long long>(progress.epoch), static_cast<long long>(progress.epochs));
+  std::string tail = formatted(" %3.0f %%  loss %.4f", 100 * fraction, progress.loss);
+  if (progress.regularization_loss) tail += formatted("  mma %+.4f", *progress.regularization_loss);
+  tail += formatted("  %.0f images/s  ", progress.images_per_second) + duration(progress.seconds_left) + " left";
   const auto room = static_cast<size_t>(std::max(1, columns - 1));  // a full line would wrap
-  return line.substr(0, room);
+  const size_t words = head.size() + tail.size() + 2;               // the bar's brackets too
+  const size_t width = std::clamp(room - std::min(room, words), narrowest_bar, widest_bar);
+  return (head + bar(fraction, width) + tail).substr(0, room);
 }
 
 void PlainProgress::say(const std::string& line) { stream_ << line << std::endl; }

@@ -59,6 +59,11 @@ TEST(Progress, LineTellsEverything) {
             "epoch 3/8 [############............]  50 %  loss 1.2500  mma -0.5000  512 images/s  3:07 min left");
 }
 
+TEST(Progress, ANarrowTerminalShortensTheBarNotTheWords) {
+  EXPECT_EQ(progress_line(half_way(), 80),
+            "epoch 3/8 [###...]  50 %  loss 1.2500  mma -0.5000  512 images/s  3:07 min left");
+}
+
 TEST(Progress, LineStaysWithinTheTerminal) {
   EXPECT_EQ(progress_line(half_way(), 40).size(), 39u);
   EXPECT_LE(progress_line(half_way(), 1).size(), 1u);
@@ -71,8 +76,10 @@ TEST(Progress, OnATerminalIsRedrawnInPlaceAndErasedBeforeOtherLines) {
     progress.step(half_way());
     progress.say("interrupted");
   }
-  const std::string erased = "\r\033[K";
-  EXPECT_EQ(text.str(), "\r" + progress_line(half_way(), 80) + "\033[K" + erased + "interrupted\n");
+  std::string expected = "\r";
+  expected.append(progress_line(half_way(), 80)).append("\033[K");  // the bar
+  expected.append("\r\033[K").append("interrupted\n");              // erased
+  EXPECT_EQ(text.str(), expected);
 }
 
 TEST(Progress, LeavesNoBarBehind) {
