@@ -27,8 +27,8 @@ bool matches_any(const std::vector<std::string>& patterns, const std::string& te
 
 /// A checkpoint of mma-train also holds the optimizer's and the regularizer's tensors.
 std::vector<NamedTensor> tensors_of_network(TensorFile file) {
-  if (!file.metadata.contains("mma-train")) return std::move(file.tensors);
-  const std::string prefix = "model.";
+  if (!file.metadata.contains(checkpoint_record_key)) return std::move(file.tensors);
+  const std::string prefix = checkpoint_model_prefix;
   std::vector<NamedTensor> tensors;
   for (const auto& [name, tensor] : file.tensors) {
     if (name.starts_with(prefix)) tensors.emplace_back(name.substr(prefix.size()), tensor);

@@ -11,6 +11,11 @@
 
 namespace mma::examples {
 
+/// What tells a checkpoint of a training program from other safetensors files: the metadata's key of its record, and
+/// the prefix of the network's tensors, which lie beside the optimizer's.
+inline constexpr const char* checkpoint_record_key = "mma-train";
+inline constexpr const char* checkpoint_model_prefix = "model.";
+
 struct TensorFile {
   std::vector<std::pair<std::string, at::Tensor>> tensors;  ///< in the file's order, on the CPU, in the file's dtype
   std::map<std::string, std::string> metadata;              ///< safetensors' __metadata__; empty for Python's files

@@ -7,8 +7,6 @@
 namespace mma::examples {
 namespace {
 
-constexpr const char* record_key = "mma-train";
-
 nlohmann::ordered_json to_json(const RunRecord& record) {
   nlohmann::ordered_json json;
   json["settings"] = to_json(record.settings);
@@ -41,12 +39,12 @@ RunRecord record_from_json(const nlohmann::ordered_json& json) {
 }  // namespace
 
 void write_checkpoint(const std::filesystem::path& path, const RunRecord& record, TensorFile tensors) {
-  tensors.metadata[record_key] = to_json(record).dump();
+  tensors.metadata[checkpoint_record_key] = to_json(record).dump();
   write_tensor_file(path, tensors);
 }
 
 std::optional<RunRecord> record_in(const TensorFile& file, const std::filesystem::path& path) {
-  const auto entry = file.metadata.find(record_key);
+  const auto entry = file.metadata.find(checkpoint_record_key);
   if (entry == file.metadata.end()) return std::nullopt;
   try {
     return record_from_json(nlohmann::ordered_json::parse(entry->second));

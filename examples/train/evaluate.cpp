@@ -53,7 +53,7 @@ void evaluate_weights(const Arguments& arguments, std::ostream& stream) {
 
   const Dataset dataset = prepared(load_dataset(settings.dataset, settings.data), settings);
   const auto model = make_network(settings, dataset);
-  const NamedTensors weights = record ? tensors_under(file, "model.") : file.tensors;
+  const NamedTensors weights = record ? tensors_under(file, checkpoint_model_prefix) : file.tensors;
   check_classes(weights, *model, dataset, path);
   load_tensors(weights, state_of(*model), path);
   const std::optional<Hits> hits = evaluated(*model, dataset, dataset.test);

@@ -188,7 +188,8 @@ bool Training::weights_are_finite() const {
 
 NamedTensors Training::state() const {
   NamedTensors tensors;
-  for (const auto& [name, tensor] : state_of(*model_)) tensors.emplace_back("model." + name, tensor.detach());
+  for (const auto& [name, tensor] : state_of(*model_))
+    tensors.emplace_back(checkpoint_model_prefix + name, tensor.detach());
   for (const auto& [name, tensor] : sgd_->momentum_buffers()) tensors.emplace_back("optimizer." + name, tensor);
   if (regularizer_) {
     for (const auto& [name, tensor] : regularizer_->state()) tensors.emplace_back("regularizer." + name, tensor);
@@ -200,7 +201,7 @@ NamedTensors Training::state() const {
 }
 
 void Training::load_state(const TensorFile& file, const std::string& path) {
-  load_tensors(tensors_under(file, "model."), state_of(*model_), path);
+  load_tensors(tensors_under(file, checkpoint_model_prefix), state_of(*model_), path);
   load_tensors(tensors_under(file, "optimizer."), sgd_->momentum_buffers(), path);
   if (regularizer_) {
     std::map<std::string, at::Tensor> state;
