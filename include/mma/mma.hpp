@@ -6,6 +6,7 @@
 
 #include "angles.hpp"
 #include "layer_selection.hpp"
+#include "objective.hpp"
 #include "objectives/minimal_angle.hpp"
 #include "regularizer.hpp"
 #include "version.hpp"

@@ -9,10 +9,8 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
-#include <torch/csrc/autograd/autograd.h>
 #include <torch/nn/module.h>
 
-#include <concepts>
 #include <map>
 #include <optional>
 #include <string>
@@ -23,30 +21,11 @@
 #include "angles.hpp"
 #include "detail/full_precision.hpp"
 #include "layer_selection.hpp"
+#include "objective.hpp"
 #include "objectives/minimal_angle.hpp"
 #include "weight_matrix.hpp"
 
 namespace mma {
-
-/// What Regularizer takes: rows [b, n, d] (float32 or float64) and usable [b, n] (bool) -> one value a matrix [b],
-/// differentiable; 0 for a matrix with fewer than two usable rows.
-template <typename T>
-concept ObjectiveFunction = requires(T& objective, const at::Tensor& rows, const at::Tensor& usable) {
-  { objective(rows, usable) } -> std::convertible_to<at::Tensor>;
-};
-
-/// An objective that knows its gradient: (rows, usable, grad_output [b]) -> value [b], gradient [b, n, d], no graph.
-template <typename T>
-concept HasGradient = requires(T& objective, const at::Tensor& tensor) {
-  { objective.value_and_gradient(tensor, tensor, tensor) } -> std::convertible_to<std::pair<at::Tensor, at::Tensor>>;
-};
-
-/// An objective with a state of its own (a generator of random numbers), to be saved with a checkpoint.
-template <typename T>
-concept HasState = requires(T& objective, const std::map<std::string, at::Tensor>& state) {
-  { objective.state() } -> std::convertible_to<std::map<std::string, at::Tensor>>;
-  objective.load_state(state);
-};
 
 namespace detail {
 
@@ -126,7 +105,7 @@ class Regularizer {
     at::Tensor total;
     for (const detail::Bucket& bucket : buckets_) {
       const Batch batch = gather(bucket);
-      at::Tensor values = checked(objective_(batch.rows, batch.usable), batch.rows);
+      at::Tensor values = detail::values_of(objective_, batch.rows, batch.usable);
       add_to(total, at::where(batch.shares != 0, values * batch.shares, 0.0).sum());
     }
     return total.defined() ? total : at::scalar_tensor(0.0, at::kFloat);
@@ -143,7 +122,8 @@ class Regularizer {
     at::Tensor total;
     for (const detail::Bucket& bucket : buckets_) {
       const Batch batch = gather(bucket);
-      const auto [values, gradient] = value_and_gradient(batch, scale);
+      const auto [values, gradient] =
+          detail::value_and_gradient(objective_, batch.rows, batch.usable, batch.shares * scale);
       add_to(total, at::where(batch.shares != 0, values * batch.shares, 0.0).sum());
       scatter(bucket, gradient);
     }
@@ -163,7 +143,7 @@ class Regularizer {
       }
       const at::Tensor usable = detail::usable_rows(rows);
       const at::Tensor shares = group_shares(usable.unsqueeze(0)).squeeze(0).to(rows.scalar_type());
-      const at::Tensor values = checked(objective_(rows, usable), rows);
+      const at::Tensor values = detail::values_of(objective_, rows, usable);
       result.emplace_back(layer.name, at::where(shares > 0, values * shares, 0.0).sum());
     }
     return result;
@@ -328,28 +308,8 @@ class Regularizer {
     return {rows, usable, (shares * bucket.weights).reshape(-1)};
   }
 
-  static at::Tensor checked(at::Tensor values, const at::Tensor& rows) {
-    TORCH_CHECK(values.defined() && values.dim() == 1 && values.size(0) == rows.size(0), "mma: the objective returned ",
-                values.defined() ? "a tensor of another shape" : "nothing", " for ", rows.size(0),
-                " matrices; expected one value for each, [", rows.size(0), "].");
-    return values;
-  }
-
   static void add_to(at::Tensor& total, const at::Tensor& value) {
     total = total.defined() ? total + value.to(total.device()) : value;
-  }
-
-  std::pair<at::Tensor, at::Tensor> value_and_gradient(const Batch& batch, double scale) {
-    const at::Tensor grad_output = batch.shares * scale;
-    if constexpr (HasGradient<Objective>) {
-      return objective_.value_and_gradient(batch.rows, batch.usable, grad_output);
-    } else {
-      // The graph of one bucket, gone at once.
-      const at::AutoGradMode enable(true);
-      const at::Tensor rows = batch.rows.detach().requires_grad_();
-      const at::Tensor values = checked(objective_(rows, batch.usable), rows);
-      return {values.detach(), torch::autograd::grad({values}, {rows}, {grad_output}).front()};
-    }
   }
 
   /// Adds the gradient [b, n, d] of a bucket's matrices to the .grad of its weights.

@@ -15,7 +15,7 @@
 #include "../detail/nearest_rows.hpp"
 #include "../detail/pair_angles.hpp"
 #include "../detail/row_norms.hpp"
-#include "../weight_matrix.hpp"
+#include "../objective.hpp"
 
 namespace mma {
 
@@ -92,13 +92,7 @@ struct MinimalAngle {
 /// (float16 and bfloat16 give float32). For a convolution's weight pass mma::weight_rows(weight).
 /// Throws c10::Error for anything that is not a dense floating-point tensor of two or three dimensions.
 inline at::Tensor minimal_angle_loss(const at::Tensor& weight) {
-  detail::check_weight(weight, {}, "weight");
-  TORCH_CHECK(weight.dim() <= 3, "mma: minimal_angle_loss got a tensor of shape ", weight.sizes(),
-              "; expected [rows, dimension] or [batch, rows, dimension]; see mma::weight_rows for convolutions.");
-  const detail::FullPrecisionGuard guard;
-  const at::Tensor rows = detail::in_computing_type(weight.dim() == 2 ? weight.unsqueeze(0) : weight);
-  const at::Tensor loss = MinimalAngle{}(rows, detail::usable_rows(rows));
-  return weight.dim() == 2 ? loss.squeeze(0) : loss;
+  return detail::loss_of(MinimalAngle{}, weight, "minimal_angle_loss");
 }
 
 }  // namespace mma
