@@ -1,5 +1,5 @@
 // The O(n d) part on a CPU, in plain loops without temporaries: norms, angles of pairs, and the gradient. The same
-// formulas as in row_norms.hpp, pair_angles.hpp and minimal_angle_gradient.hpp, which other devices and double backward
+// formulas as in row_norms.hpp, pair_angles.hpp and pair_gradient.hpp, which other devices and double backward
 // take. A row's sums are made by one thread in a fixed order: their bits do not depend on the threads or neighbours.
 #pragma once
 
@@ -143,29 +143,32 @@ int64_t cpu_parting_axis(int64_t i, int64_t j, int64_t dimension, const Entry& e
 }
 
 /// What the pair (i, j) of unit vectors a, b adds: to row i first_unit * a + other * b, to row j second_unit * b +
-/// other * a, each over its norm; and for exact duplicates axis_part along one axis, with opposite signs.
+/// other * a, each over its norm. Rows that part for want of a tangent: to row i parting_unit * a and parting at one
+/// axis, to row j the same times `mirror`, -1 for duplicates and 1 for antipodes.
 struct PairTerms {
   double first_unit = 0, second_unit = 0, other = 0;
-  double duplicate_unit = 0;  ///< times a: added to row i, taken from row j
-  double axis_part = 0;
+  double parting = 0, parting_unit = 0, mirror = -1;
   int64_t axis = 0;
 };
 
 /// The terms of -weight * theta for a pair at the given lengths; i and j are indices within the matrix.
 /// minus_cosine comes from |a - b| (from |a + b| beyond a right angle), without cancellation.
+/// A positive weight drives exact duplicates apart, a negative one antipodes (duplicates as lines).
 template <typename Entry>
 PairTerms pair_terms(const PairLengths& lengths, double weight, int64_t i, int64_t j, int64_t dimension,
                      double duplicate, const Entry& entry) {
   PairTerms terms;
   const auto [difference, sum] = lengths;
-  if (difference <= duplicate) {
+  if (difference <= duplicate || sum <= duplicate) {
+    const bool parts = difference <= duplicate ? weight > 0 : weight < 0;
     terms.axis = cpu_parting_axis(i, j, dimension, entry);
     const double along = entry(terms.axis), rest = 1 - along * along;
-    if (rest > 1e-12) {
-      terms.axis_part = weight * (i < j ? 1 : -1) / std::sqrt(rest);
-      terms.duplicate_unit = -along * terms.axis_part;
+    if (parts && rest > 1e-12) {
+      terms.parting = std::abs(weight) * (i < j ? 1 : -1) / std::sqrt(rest);
+      terms.parting_unit = -along * terms.parting;
+      terms.mirror = difference <= duplicate ? -1 : 1;
     }
-  } else if (!(sum <= duplicate)) {
+  } else {
     const double minus_cosine = difference <= sum ? difference * difference / 2 - 1 : 1 - sum * sum / 2;
     terms.other = weight / (difference * sum / 2);
     terms.first_unit = terms.second_unit = minus_cosine * terms.other;
@@ -256,17 +259,17 @@ class CpuGradient {
   void write_row(int64_t r, std::vector<double>& sum) const {
     std::fill(sum.begin(), sum.end(), 0.0);
     const PairTerms& own = terms_[static_cast<size_t>(r)];
-    double own_unit = own.first_unit + own.duplicate_unit;
-    sum[static_cast<size_t>(own.axis)] += own.axis_part;
+    double own_unit = own.first_unit + own.parting_unit;
+    sum[static_cast<size_t>(own.axis)] += own.parting;
     add_unit(sum, target(r), own.other);
-    bool touched = own.other != 0 || own.axis_part != 0;
+    bool touched = own.other != 0 || own.parting != 0;
     for (int64_t k = chosen_by_.begin[static_cast<size_t>(r)]; k < chosen_by_.begin[static_cast<size_t>(r) + 1]; ++k) {
       const int64_t i = chosen_by_.rows[static_cast<size_t>(k)];
       const PairTerms& theirs = terms_[static_cast<size_t>(i)];
       own_unit += theirs.second_unit;
-      add_unit(sum, i, theirs.other - theirs.duplicate_unit);
-      sum[static_cast<size_t>(theirs.axis)] -= theirs.axis_part;
-      touched = touched || theirs.other != 0 || theirs.axis_part != 0;
+      add_unit(sum, i, theirs.other + theirs.mirror * theirs.parting_unit);
+      sum[static_cast<size_t>(theirs.axis)] += theirs.mirror * theirs.parting;
+      touched = touched || theirs.other != 0 || theirs.parting != 0;
     }
     add_unit(sum, r, own_unit);
     T* out = gradient_ + r * dimension_;
@@ -286,7 +289,7 @@ class CpuGradient {
   ChosenBy chosen_by_;
 };
 
-/// As nearest_angle_gradient of minimal_angle_gradient.hpp.
+/// As nearest_angle_gradient of pair_gradient.hpp.
 inline at::Tensor cpu_nearest_angle_gradient(const at::Tensor& rows, const at::Tensor& nearest,
                                              const at::Tensor& weight) {
   const at::Tensor contiguous = rows.contiguous(), norms = cpu_row_norms(contiguous), indices = nearest.contiguous(),

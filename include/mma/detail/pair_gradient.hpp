@@ -58,7 +58,9 @@ inline PairGradient pair_gradient(const at::Tensor& w_i, const at::Tensor& w_j, 
   const at::Tensor safe_j = at::where(norm_j < zero_norm, 1.0, norm_j);
   const at::Tensor a = w_i / safe_i, b = w_j / safe_j;
   const at::Tensor difference = length(b - a), sum = length(b + a);
-  const at::Tensor duplicates = (difference <= duplicate).logical_and(first.ne(second).unsqueeze(1));
+  const at::Tensor pairs = first.ne(second).unsqueeze(1);
+  const at::Tensor duplicates = (difference <= duplicate).logical_and(pairs).logical_and(weight > 0);
+  const at::Tensor antipodes = (sum <= duplicate).logical_and(pairs).logical_and(weight < 0);
   const at::Tensor ordinary = (difference > duplicate).logical_and(sum > duplicate);
 
   const at::Tensor acute = difference <= sum;
@@ -68,15 +70,17 @@ inline PairGradient pair_gradient(const at::Tensor& w_i, const at::Tensor& w_j, 
   const at::Tensor at_i = (at::where(acute, b - a, b + a) + a * bend) * (strength / safe_i);
   const at::Tensor at_j = (at::where(acute, a - b, a + b) + b * bend) * (strength / safe_j);
 
-  // Exact duplicates: t(i, j) = +-(e_k - a_k a)/|e_k - a_k a|, the sign by the order of the indices; none for d = 1.
+  // Exact duplicates, as lines also antipodes: t(i, j) = +-(e_k - a_k a)/|e_k - a_k a|, the sign by the order of the
+  // indices; none for d = 1. What parts duplicates moves them in opposite directions, antipodes in the same one.
   const at::Tensor axis = parting_axis(a, first, second);
   const at::Tensor a_k = a.gather(1, axis);
   const at::Tensor rest = 1 - a_k.square();
-  const at::Tensor parts = duplicates.logical_and(rest > 1e-12);
+  const at::Tensor parts = duplicates.logical_or(antipodes).logical_and(rest > 1e-12);
   const at::Tensor sign = at::where(first < second, 1.0, -1.0).unsqueeze(1);
-  const at::Tensor push = at::where(parts, weight * sign / at::sqrt(at::where(parts, rest, 1.0)), 0.0);
-  const at::Tensor along = a * (a_k * push);
-  return {at_i - along / safe_i, at_j + along / safe_j, axis, push / safe_i, -push / safe_j};
+  const at::Tensor push = at::where(parts, weight.abs() * sign / at::sqrt(at::where(parts, rest, 1.0)), 0.0);
+  const at::Tensor mirrored = at::where(antipodes, push, -push);
+  return {at_i - a * (a_k * push) / safe_i, at_j - a * (a_k * mirrored) / safe_j, axis, push / safe_i,
+          mirrored / safe_j};
 }
 
 /// rows [b, n, d], nearest [b, n], weight [b, n] float64 -> d(sum_bi -weight_bi theta(i, nearest(i)))/d rows.

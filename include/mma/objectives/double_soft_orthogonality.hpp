@@ -1,0 +1,36 @@
+// DoubleSoftOrthogonality (DSO): both Gram matrices towards the identity,
+//   l = |W W^T - I_n|_F^2 + |W^T W - I_d|_F^2
+// with W the rows as they are, not normalised. The two differ by the constant n - d, so the smaller one is computed.
+// Bansal, Chen, Wang: Can We Gain More from Orthogonality Regularizations in Training Deep CNNs?, NeurIPS 2018.
+#pragma once
+
+#include <ATen/ops/bmm.h>
+#include <ATen/ops/diag_embed.h>
+#include <ATen/ops/where.h>
+
+#include "../detail/nearest_pairs.hpp"
+#include "../objective.hpp"
+
+namespace mma {
+
+struct DoubleSoftOrthogonality {
+  /// rows [b, n, d], usable [b, n] -> [b]; n counts the usable rows; 0 for fewer than two. Twice differentiable.
+  at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) const {
+    const int64_t dimension = rows.size(2);
+    const bool by_rows = rows.size(1) <= dimension;
+    const at::Tensor left = by_rows ? rows : rows.transpose(1, 2);
+    const at::Tensor ones = by_rows ? usable.to(rows.scalar_type()) : at::ones_like(left.select(2, 0));
+    const at::Tensor excess = at::bmm(left, left.transpose(1, 2)) - at::diag_embed(ones);
+    const at::Tensor n = detail::usable_count(usable);
+    const at::Tensor larger = by_rows ? dimension - n : n - dimension;
+    const at::Tensor value = 2 * excess.square().sum({1, 2}, false, at::kDouble) + larger;
+    return (at::where(n >= 2, value, 0.0) + detail::nan_where_not_finite(rows)).to(rows.scalar_type());
+  }
+};
+
+/// Of a matrix [n, d] or a batch [b, n, d]; shapes, dtypes and errors as minimal_angle_loss.
+inline at::Tensor double_soft_orthogonality_loss(const at::Tensor& weight) {
+  return detail::loss_of(DoubleSoftOrthogonality{}, weight, "double_soft_orthogonality_loss");
+}
+
+}  // namespace mma

@@ -1,0 +1,38 @@
+// MutualCoherence: the largest |cosine| between two rows,
+//   l = max_{i != j} |cos_ij|
+// the cosine of the smallest angle between lines; at best the Welch bound sqrt((n - d) / (d (n - 1))).
+// Donoho, Huo: Uncertainty Principles and Ideal Atomic Decomposition, IEEE Trans. Inf. Theory 47 (2001); as a
+// regularizer in Bansal, Chen, Wang: Can We Gain More from Orthogonality Regularizations in Training Deep CNNs?,
+// NeurIPS 2018.
+#pragma once
+
+#include <utility>
+
+#include "../detail/nearest_pairs.hpp"
+#include "../objective.hpp"
+
+namespace mma {
+
+struct MutualCoherence {
+  /// rows [b, n, d], usable [b, n] -> [b] in [0, 1]; 0 for fewer than two usable rows. Twice differentiable. Of several
+  /// closest pairs the one with the lowest index carries the gradient.
+  at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) const {
+    return Pairs::apply(rows, usable, choice);
+  }
+
+  std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
+                                                       const at::Tensor& grad_output) const {
+    return Pairs::value_and_gradient(rows, usable, grad_output, choice);
+  }
+
+ private:
+  using Pairs = detail::NearestPairs<detail::CosineOfAngle>;
+  static constexpr detail::PairChoice choice{.half_space = true, .closest_only = true};
+};
+
+/// Of a matrix [n, d] or a batch [b, n, d]; shapes, dtypes and errors as minimal_angle_loss.
+inline at::Tensor mutual_coherence_loss(const at::Tensor& weight) {
+  return detail::loss_of(MutualCoherence{}, weight, "mutual_coherence_loss");
+}
+
+}  // namespace mma
