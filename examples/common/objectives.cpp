@@ -12,7 +12,12 @@ constexpr std::nullopt_t recipes_own = std::nullopt;
 template <typename Objective>
 NamedObjective entry(const char* name, std::optional<double> coefficient, const char* about,
                      const Objective& objective = {}) {
-  return {name, about, coefficient, [objective] { return AnyObjective(objective); }};
+  const auto make = [objective](uint64_t seed) {
+    Objective own = objective;
+    if constexpr (requires { own.random.seed; }) own.random.seed = seed;
+    return AnyObjective(own);
+  };
+  return {name, about, coefficient, make};
 }
 
 }  // namespace
@@ -47,7 +52,7 @@ const NamedObjective& objective_named(const std::string& name, const std::string
   for (const NamedObjective& entry : objectives()) {
     if (entry.name == name) return entry;
   }
-  throw UserError(flag + " got '" + name + "'; expected one of " + objective_names());
+  throw UserError(flag + " " + name + ": one of " + objective_names() + " is needed");
 }
 
 std::string objective_names() {

@@ -1,6 +1,7 @@
 // The objectives by the names that --regularizer and --objective take. A new one is one line in objectives.cpp.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <mma/objective.hpp>
 #include <optional>
@@ -12,8 +13,8 @@ namespace mma::examples {
 struct NamedObjective {
   std::string name;
   std::string about;
-  std::optional<double> coefficient;  ///< for a network's training; empty: the recipe's for MMA
-  std::function<AnyObjective()> make;
+  std::optional<double> coefficient;                ///< for a network's training; empty: the recipe's for MMA
+  std::function<AnyObjective(uint64_t seed)> make;  ///< the seed of its own random numbers, where it draws any
 };
 
 /// Beginning with mma, the paper's.

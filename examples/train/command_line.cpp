@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "common/error.hpp"
+#include "common/objectives.hpp"
 #include "mma/version.hpp"
 #include "train/datasets.hpp"
 #include "train/models.hpp"
@@ -65,6 +66,14 @@ std::string text(const std::vector<int64_t>& values) {
   throw CLI::Success();
 }
 
+[[noreturn]] void print_regularizers_and_leave() {
+  for (const NamedObjective& objective : objectives()) {
+    const std::string coefficient = objective.coefficient ? c10::str(*objective.coefficient) : "the recipe's";
+    std::printf("%-18s coefficient %-12s  %s\n", objective.name.c_str(), coefficient.c_str(), objective.about.c_str());
+  }
+  throw CLI::Success();
+}
+
 /// The options of one section of the help.
 class Section {
  public:
@@ -97,9 +106,10 @@ void add_run_options(CLI::App& app, Arguments& arguments) {
 
 void add_regularizer_options(CLI::App& app, Arguments& arguments) {
   Section section(app, "Regularization");
-  section.option("--regularizer", "NAME", arguments.regularizer, "mma (default), none");
+  section.option("--regularizer", "NAME", arguments.regularizer, "mma (default), none, or one of --list-regularizers");
   section.option("--coefficient", "X", arguments.coefficient,
-                 "Weight of the MMA loss (default: the recipe's, 0.07, with skip connections 0.03)");
+                 "Weight of its loss (default: for mma the recipe's, 0.07, with skip connections 0.03;\n"
+                 "for the others see --list-regularizers)");
   section.option("--scope", "NAME", arguments.scope, "Its layers: all (default), hidden, output");
 }
 
@@ -149,8 +159,23 @@ void add_other_jobs(CLI::App& app, Arguments& arguments) {
                  "--dataset a state dict in safetensors or by Python's torch.save");
   section.option("--compare", "DIR", arguments.compare, "Print a table of runs, given by their folders");
   section.option("--plot", "FILE.png", arguments.plot, "With --compare: draw their accuracy and angles");
+  section
+      .option("--layers", "NAME,NAME", arguments.layers,
+              "With --compare: also the minimal angles of these layers after the last epoch")
+      ->delimiter(',');
+  section.flag(
+      "--markdown", [&arguments] { arguments.markdown = true; }, "With --compare: print the table as Markdown");
   section.flag("--list-models", print_models_and_leave, "Print the networks");
   section.flag("--list-recipes", print_recipes_and_leave, "Print the recipes with their values");
+  section.flag("--list-regularizers", print_regularizers_and_leave, "Print the regularizers with their coefficients");
+}
+
+/// The objective's own, or the recipe's; an unknown name is refused later, with the other settings.
+double default_coefficient(const std::string& regularizer, const Recipe& recipe) {
+  for (const NamedObjective& objective : objectives()) {
+    if (objective.name == regularizer) return objective.coefficient.value_or(recipe.coefficient);
+  }
+  return 0;
 }
 
 template <class T>
@@ -208,7 +233,11 @@ std::optional<Arguments> read_command_line(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     throw UserError(std::string(error.what()) + " (see --help)");
   }
-  if (arguments.plot && arguments.compare.empty()) throw UserError("--plot belongs to --compare");
+  if (arguments.compare.empty()) {
+    if (arguments.plot) throw UserError("--plot belongs to --compare");
+    if (!arguments.layers.empty()) throw UserError("--layers belongs to --compare");
+    if (arguments.markdown) throw UserError("--markdown belongs to --compare");
+  }
   if (arguments.evaluate && arguments.resume) throw UserError("--evaluate and --resume exclude each other");
   return arguments;
 }
@@ -240,9 +269,11 @@ Settings settings_of_new_run(const Arguments& arguments) {
 
   settings.regularizer = given_or(arguments.regularizer, settings.regularizer);
   if (settings.regularizer == "none" && (arguments.coefficient || arguments.scope)) {
-    throw UserError("--coefficient and --scope belong to --regularizer mma, not to none");
+    throw UserError("--coefficient and --scope belong to a regularizer, not to --regularizer none");
   }
-  settings.coefficient = settings.regularizer == "none" ? 0 : given_or(arguments.coefficient, recipe.coefficient);
+  if (settings.regularizer != "none") {
+    settings.coefficient = given_or(arguments.coefficient, default_coefficient(settings.regularizer, recipe));
+  }
   settings.scope = given_or(arguments.scope, settings.scope);
 
   check_at_least_one("--limit-train", arguments.limit_train);

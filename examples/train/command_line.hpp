@@ -22,6 +22,8 @@ struct Arguments {
   std::optional<std::string> evaluate;
   std::vector<std::string> compare;
   std::optional<std::string> plot;
+  std::vector<std::string> layers;  ///< of --compare
+  bool markdown = false;
   std::vector<std::string> words;  ///< argv, for the record
 };
 

@@ -8,9 +8,15 @@
 
 namespace mma::examples {
 
-/// Prints a line for each run folder; draws the picture when a path is given. Throws UserError for a folder without a
-/// run's config.json and metrics.jsonl, or when no epoch of it is finished.
-void compare_runs(const std::vector<std::string>& folders, const std::optional<std::string>& picture,
-                  std::ostream& stream);
+/// What to show beside the figures of each run.
+struct Comparison {
+  std::vector<std::string> layers = {};  ///< a column with the minimal angle of each
+  bool markdown = false;
+  std::optional<std::string> picture = {};  ///< a path
+};
+
+/// Prints a line for each run folder. Throws UserError for a folder without a run's config.json and metrics.jsonl, when
+/// no epoch of it is finished, or when it has no layer of a wanted name.
+void compare_runs(const std::vector<std::string>& folders, const Comparison& wanted, std::ostream& stream);
 
 }  // namespace mma::examples

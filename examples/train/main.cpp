@@ -27,7 +27,7 @@ int run(int argc, char** argv) {
   const std::optional<Arguments> arguments = read_command_line(argc, argv);
   if (!arguments) return 0;
   if (!arguments->compare.empty()) {
-    compare_runs(arguments->compare, arguments->plot, std::cout);
+    compare_runs(arguments->compare, {arguments->layers, arguments->markdown, arguments->plot}, std::cout);
     return 0;
   }
   wait_without_spinning(argv);

@@ -74,6 +74,8 @@ nlohmann::ordered_json to_json(const EpochMetrics& metrics) {
   nlohmann::ordered_json& angles = json["minimal_angle_degrees"] = nlohmann::ordered_json::object();
   for (const auto& [layer, angle] : metrics.angles.minimal_angles) angles[layer] = angle;
   json["seconds"] = metrics.seconds;
+  json["seconds_per_step"] = metrics.seconds_per_step;
+  json["peak_memory_mib"] = metrics.peak_memory_mib;
   return json;
 }
 
@@ -91,6 +93,9 @@ EpochMetrics epoch_metrics_from_json(const nlohmann::ordered_json& json) {
     metrics.angles.minimal_angles.emplace_back(layer, number_or_nan(angle));
   }
   json.at("seconds").get_to(metrics.seconds);
+  const auto since_0_2 = [&](const char* key) { return json.contains(key) ? number_or_nan(json[key]) : not_a_number; };
+  metrics.seconds_per_step = since_0_2("seconds_per_step");
+  metrics.peak_memory_mib = since_0_2("peak_memory_mib");
   return metrics;
 }
 
@@ -102,13 +107,14 @@ void write_metrics_csv(std::ostream& stream, const std::vector<EpochMetrics>& hi
       stream << ",minimal_angle_degrees:" << layer;
     }
   }
-  stream << ",seconds\n";
+  stream << ",seconds,seconds_per_step,peak_memory_mib\n";
   for (const EpochMetrics& metrics : history) {
     stream << metrics.epoch << ',' << exact(metrics.learning_rate) << ',' << exact(metrics.loss) << ','
            << exact(metrics.regularization_loss) << ',' << exact(metrics.top1) << ',' << exact(metrics.top5) << ','
            << exact(metrics.angles.mean_nearest_angle) << ',' << metrics.angles.pairs_above;
     for (const auto& [layer, angle] : metrics.angles.minimal_angles) stream << ',' << exact(angle);
-    stream << ',' << exact(metrics.seconds) << '\n';
+    stream << ',' << exact(metrics.seconds) << ',' << exact(metrics.seconds_per_step) << ','
+           << exact(metrics.peak_memory_mib) << '\n';
   }
 }
 

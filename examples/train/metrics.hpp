@@ -43,7 +43,9 @@ struct EpochMetrics {
   double top1 = 0;                 ///< percent of the test images
   double top5 = 0;
   AngleSummary angles;
-  double seconds = 0;
+  double seconds = 0;           ///< of the epoch, evaluation included
+  double seconds_per_step = 0;  ///< of training, mean over the epoch
+  double peak_memory_mib = 0;   ///< so far: of the GPU's allocator, on a CPU of the whole process
 };
 
 nlohmann::ordered_json to_json(const EpochMetrics& metrics);
@@ -51,7 +53,7 @@ nlohmann::ordered_json to_json(const EpochMetrics& metrics);
 /// Throws nlohmann::json::exception when a member is missing or of another type.
 EpochMetrics epoch_metrics_from_json(const nlohmann::ordered_json& json);
 
-/// One line of names, then one an epoch; the seconds stand last, all else is the same in every repetition of a run.
+/// One line of names, then one an epoch; what differs between repetitions of a run, seconds and memory, stands last.
 void write_metrics_csv(std::ostream& stream, const std::vector<EpochMetrics>& history);
 
 /// One JSON object a line and epoch.

@@ -104,15 +104,18 @@ class ResNet : public ImageClassifier {
   Linear fc_;
 };
 
-/// The convolutions of each of VGG's five stages, one number a stage.
-using VggDepth = std::array<int, 5>;
+/// The convolutions of each of VGG's five stages, and their filters.
+struct VggShape {
+  std::array<int, 5> depth;
+  std::array<int64_t, 5> width = {64, 128, 256, 512, 512};
+};
 
 /// Simonyan and Zisserman's VGG with batch normalisation and a single fully connected layer.
 class Vgg : public ImageClassifier {
  public:
-  Vgg(int64_t channels, int64_t classes, const VggDepth& depth)
-      : features_(register_module("features", features(channels, depth))),
-        classifier_(register_module("classifier", Linear(512, classes))) {
+  Vgg(int64_t channels, int64_t classes, const VggShape& shape)
+      : features_(register_module("features", features(channels, shape))),
+        classifier_(register_module("classifier", Linear(shape.width.back(), classes))) {
     initialise_convolutions(*this);
     torch::nn::init::normal_(classifier_->weight, 0, 0.01);
     torch::nn::init::zeros_(classifier_->bias);
@@ -123,18 +126,18 @@ class Vgg : public ImageClassifier {
   }
 
  private:
-  static Sequential features(int64_t channels, const VggDepth& depth) {
-    constexpr std::array<int64_t, 5> widths = {64, 128, 256, 512, 512};
+  static Sequential features(int64_t channels, const VggShape& shape) {
     Sequential features;
-    for (size_t stage = 0; stage < depth.size(); ++stage) {
-      for (int i = 0; i < depth[stage]; ++i) {
-        features->push_back(Conv2d(Conv2dOptions(channels, widths[stage], 3).padding(1)));
-        features->push_back(BatchNorm2d(widths[stage]));
+    for (size_t stage = 0; stage < shape.depth.size(); ++stage) {
+      const int64_t width = shape.width[stage];
+      for (int i = 0; i < shape.depth[stage]; ++i) {
+        features->push_back(Conv2d(Conv2dOptions(channels, width, 3).padding(1)));
+        features->push_back(BatchNorm2d(width));
         features->push_back(torch::nn::ReLU(torch::nn::ReLUOptions(/*inplace=*/true)));
-        channels = widths[stage];
+        channels = width;
       }
       // Images of 16 to 31 pixels arrive at the last pooling as one pixel: rounding up leaves it as it is.
-      const bool last = stage + 1 == depth.size();
+      const bool last = stage + 1 == shape.depth.size();
       features->push_back(torch::nn::MaxPool2d(torch::nn::MaxPool2dOptions(2).ceil_mode(last)));
     }
     return features;
@@ -155,16 +158,20 @@ std::shared_ptr<ImageClassifier> make_resnet(int64_t channels, int64_t classes) 
   return std::make_shared<ResNet>(channels, classes, blocks);
 }
 
-template <int... depth>
+template <VggShape shape>
 std::shared_ptr<ImageClassifier> make_vgg(int64_t channels, int64_t classes) {
-  return std::make_shared<Vgg>(channels, classes, VggDepth{depth...});
+  return std::make_shared<Vgg>(channels, classes, shape);
 }
+
+/// For a CPU: VGG11 whose first layer is as wide as the others' and the last ones a quarter of theirs.
+constexpr VggShape narrow_vgg11 = {{1, 1, 2, 2, 2}, {64, 64, 128, 128, 128}};
 
 constexpr Architecture architectures[] = {
     {"resnet20", 4, make_resnet<3>},
     {"resnet56", 4, make_resnet<9>},
-    {"vgg16-bn", 16, make_vgg<2, 2, 3, 3, 3>},
-    {"vgg19-bn", 16, make_vgg<2, 2, 4, 4, 4>},
+    {"vgg16-bn", 16, make_vgg<VggShape{{2, 2, 3, 3, 3}}>},
+    {"vgg19-bn", 16, make_vgg<VggShape{{2, 2, 4, 4, 4}}>},
+    {"vgg11-bn-narrow", 16, make_vgg<narrow_vgg11>},
 };
 
 }  // namespace

@@ -118,8 +118,9 @@ void Run::say_what_is_trained() {
                          record_.train_images, " training and ", training_.dataset().test.labels.size(0),
                          " test images, batches of ", s.batch, ", seed ", s.seed, ", ", s.device, ", ", s.threads,
                          s.threads == 1 ? " thread" : " threads"));
-  progress_.say((regularized() ? c10::str("MMA regularization of ", s.scope, " layers, coefficient ", s.coefficient)
-                               : "no regularization") +
+  progress_.say((regularized()
+                     ? c10::str("regularizer ", s.regularizer, " on ", s.scope, " layers, coefficient ", s.coefficient)
+                     : "no regularization") +
                 ", into " + folder_.path.string());
 }
 
@@ -201,11 +202,13 @@ bool Run::train_epoch() {
 /// Measures the finished epoch and writes it down. False when interrupted before.
 bool Run::finish_epoch() {
   const auto stopped = [] { return interruption() != 0; };
+  look_at_losses();
+  count_seconds();
+  EpochMetrics metrics;
+  metrics.seconds_per_step = record_.position.seconds / static_cast<double>(training_.steps_per_epoch());
   const std::optional<Hits> hits = training_.evaluate(stopped);
   if (!hits) return false;
-  look_at_losses();
   Position& position = record_.position;
-  EpochMetrics metrics;
   metrics.epoch = position.epoch + 1;
   metrics.learning_rate = scheduled_learning_rate(settings().learning_rate, settings().milestones, position.epoch);
   metrics.loss = sums_.cross_entropy / static_cast<double>(record_.train_images);
@@ -215,6 +218,7 @@ bool Run::finish_epoch() {
   metrics.angles = training_.angles();
   count_seconds();
   metrics.seconds = position.seconds;
+  metrics.peak_memory_mib = training_.peak_memory_mib();
   record_.history.push_back(metrics);
   position = Position{.epoch = position.epoch + 1};
   training_.set_sums({});

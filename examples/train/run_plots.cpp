@@ -1,5 +1,7 @@
 #include "train/run_plots.hpp"
 
+#include <algorithm>
+
 #include "common/plot.hpp"
 
 namespace mma::examples {
@@ -43,6 +45,15 @@ Plot angle_panel(std::vector<Series> lines) {
   return plot;
 }
 
+/// The first and the last of a history, and some between at equal distances.
+std::vector<size_t> spread_over(size_t count) {
+  constexpr size_t most = 6;
+  std::vector<size_t> chosen;
+  const size_t lines = std::min(most, count);
+  for (size_t k = 0; k < lines; ++k) chosen.push_back(lines == 1 ? 0 : k * (count - 1) / (lines - 1));
+  return chosen;
+}
+
 }  // namespace
 
 void plot_run(const std::vector<EpochMetrics>& history, const std::filesystem::path& accuracy,
@@ -50,9 +61,8 @@ void plot_run(const std::vector<EpochMetrics>& history, const std::filesystem::p
   write_png(accuracy, {accuracy_panel({by_epoch("top-1", history, &EpochMetrics::top1),
                                        by_epoch("top-5", history, &EpochMetrics::top5)})});
   std::vector<Series> lines;
-  for (const EpochMetrics* metrics : {&history.front(), &history.back()}) {
-    if (metrics == &history.back() && history.size() == 1) continue;
-    lines.push_back(by_layer("after epoch " + std::to_string(metrics->epoch), metrics->angles));
+  for (const size_t k : spread_over(history.size())) {
+    lines.push_back(by_layer("after epoch " + std::to_string(history[k].epoch), history[k].angles));
   }
   write_png(angles, {angle_panel(std::move(lines))});
 }

@@ -9,7 +9,8 @@
 
 namespace mma::examples {
 
-/// One run: top-1 and top-5 by epoch; the layers' minimal angles after the first and the last epoch.
+/// One run: top-1 and top-5 by epoch; the layers' minimal angles over the training, after up to six of its
+/// epochs.
 void plot_run(const std::vector<EpochMetrics>& history, const std::filesystem::path& accuracy,
               const std::filesystem::path& angles);
 

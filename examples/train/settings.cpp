@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/error.hpp"
+#include "common/objectives.hpp"
 
 namespace mma::examples {
 namespace {
@@ -65,6 +66,12 @@ void check_milestones(const std::vector<int64_t>& milestones) {
   }
 }
 
+std::vector<std::string> regularizer_names() {
+  std::vector<std::string> names = {"none"};
+  for (const NamedObjective& objective : objectives()) names.push_back(objective.name);
+  return names;
+}
+
 }  // namespace
 
 nlohmann::ordered_json to_json(const Settings& settings) {
@@ -80,7 +87,7 @@ Settings settings_from_json(const nlohmann::ordered_json& json) {
 }
 
 void check(const Settings& settings) {
-  check_choice("--regularizer", settings.regularizer, {"none", "mma"});
+  check_choice("--regularizer", settings.regularizer, regularizer_names());
   check_choice("--scope", settings.scope, {"hidden", "output", "all"});
   check_choice("--device", settings.device, {"cpu", "cuda"});
   require_at_least_one("--epochs", settings.epochs);

@@ -13,7 +13,7 @@ struct Settings {
   std::string dataset;
   std::string data;  ///< the data set's folder
   std::string recipe;
-  std::string regularizer = "mma";  ///< mma, none
+  std::string regularizer = "mma";  ///< the name of an objective, or none
   double coefficient = 0;
   std::string scope = "all";  ///< hidden, output, all
   int64_t epochs = 0;

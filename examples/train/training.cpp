@@ -7,12 +7,16 @@
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/GradMode.h>
 #include <c10/util/StringUtil.h>
+
+#include <sys/resource.h>
 
 #include <cmath>
 
 #include "common/error.hpp"
+#include "common/objectives.hpp"
 #include "train/augmentation.hpp"
 #include "train/recipe.hpp"
 #include "train/weights.hpp"
@@ -104,7 +108,10 @@ Training::Training(const Settings& settings, Dataset dataset) : settings_(settin
   at::manual_seed(settings.seed);
   model_ = make_network(settings, dataset_);
   sgd_.emplace(parameters_of(*model_), SgdOptions{settings.momentum, settings.weight_decay, settings.nesterov});
-  if (settings.regularizer == "mma") regularizer_.emplace(*model_, regularizer_options(settings));
+  if (settings.regularizer != "none") {
+    const NamedObjective& objective = objective_named(settings.regularizer, "--regularizer");
+    regularizer_.emplace(*model_, objective.make(settings.seed), regularizer_options(settings));
+  }
   all_layers_.emplace(*model_, Options().scope(Scope::All));
   set_sums({});
 }
@@ -184,6 +191,17 @@ bool Training::weights_are_finite() const {
   return at::isfinite(at::stack(at::_foreach_norm(tensors, std::numeric_limits<double>::infinity())))
       .all()
       .item<bool>();
+}
+
+double Training::peak_memory_mib() const {
+  constexpr double bytes_in_mib = 1024.0 * 1024.0;
+  if (settings_.device == "cuda") {
+    const auto stats = at::getDeviceAllocator(at::kCUDA)->getDeviceStats(0);
+    return static_cast<double>(stats.allocated_bytes[0].peak) / bytes_in_mib;  // [0]: of all pools together
+  }
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) * 1024 / bytes_in_mib;  // Linux counts in KiB
 }
 
 NamedTensors Training::state() const {

@@ -55,6 +55,9 @@ class Training {
   AngleSummary angles() const;
   bool weights_are_finite() const;
 
+  /// The most memory that this program has held so far: the GPU allocator's, on a CPU the process's.
+  double peak_memory_mib() const;
+
   /// model.*, optimizer.*, random.*, regularizer.*: what a checkpoint holds.
   NamedTensors state() const;
 
@@ -68,7 +71,7 @@ class Training {
   Dataset dataset_;
   std::shared_ptr<ImageClassifier> model_;
   std::optional<Sgd> sgd_;
-  std::optional<Regularizer<>> regularizer_;
+  std::optional<Regularizer<AnyObjective>> regularizer_;
   std::optional<Regularizer<>> all_layers_;  ///< for the report: the same layers in every run
   at::Tensor sums_;
   at::Tensor order_;

@@ -83,16 +83,43 @@ TEST_F(Compare, TellsTheFiguresOfEachRun) {
   ASSERT_EQ(lines.size(), 5u);
   // top-1 of the last epoch, mean of the last five, top-5, smallest and mean minimal angle, pairs, median seconds
   EXPECT_EQ(lines[2], (Words{run("without"), "resnet20", "none", "1/164", "12.35", "12.35", "91.50", "41.2", "51.0",
-                             "345", "2.5"}));
-  EXPECT_EQ(lines[3], (Words{run("with"), "resnet20", "mma", "0.030", "6", "60.00", "40.00", "91.50", "41.2", "51.0",
-                             "345", "5.0"}));
+                             "345", "2.5", "-", "-"}));
+  EXPECT_EQ(lines[3], (Words{run("with"), "resnet20", "mma", "0.03", "6", "60.00", "40.00", "91.50", "41.2", "51.0",
+                             "345", "5.0", "-", "-"}));
+}
+
+TEST_F(Compare, TellsStepsAndMemoryAndTheAnglesOfLayers) {
+  std::string line = epoch_line(1, 50, 2.5);
+  line.replace(line.find("}\n", line.find("seconds")), 1, R"(, "seconds_per_step": 0.0124, "peak_memory_mib": 512.4})");
+  write_run("new", "orthogonal", 1, line);
+  std::ostringstream text;
+  compare_runs({run("new")}, {.layers = {"fc", "conv1"}, .markdown = true}, text);
+  EXPECT_EQ(
+      text.str(),
+      "| run | model | regularizer | epochs | top-1 last % | top-1 % mean of 5 | top-5 last % | smallest min. angle "
+      "| mean min. angle | pairs cos > 0.2 | seconds an epoch | seconds a step | peak MiB | min. angle fc "
+      "| min. angle conv1 |\n"
+      "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+      "| " +
+          run("new") +
+          " | resnet20 | orthogonal 0.03 | 1 | 50.00 | 50.00 | 91.50 | 41.2 | 51.0 | 345 | 2.5 | 0.012 | 512 "
+          "| 60.8 | 41.2 |\n\n"
+          "Angles in degrees, over the layers of the network after the last epoch; seconds: medians over the "
+          "epochs.\n");
+  try {
+    compare_runs({run("new")}, {.layers = {"fc9"}}, text);
+    ADD_FAILURE() << "no error";
+  } catch (const UserError& error) {
+    EXPECT_EQ(std::string(error.what()),
+              "--layers: the run in " + run("new") + " has no layer fc9, only conv1, layer1, fc");
+  }
 }
 
 TEST_F(Compare, DrawsThePicture) {
   if (!plotting_available()) GTEST_SKIP() << "gnuplot is not installed";
   write_run("a", "none", 2, epoch_line(1, 50, 1) + epoch_line(2, 60, 1));
   std::ostringstream text;
-  compare_runs({run("a"), run("a")}, run("picture.png"), text);
+  compare_runs({run("a"), run("a")}, {.picture = run("picture.png")}, text);
   EXPECT_TRUE(mma::tests::read_bytes(folder_ / "picture.png").starts_with("\x89PNG"));
   EXPECT_NE(text.str().find("Picture: " + run("picture.png")), std::string::npos);
 }

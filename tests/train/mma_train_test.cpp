@@ -108,6 +108,36 @@ TEST_F(MmaTrain, InterruptedFromOutsideEndsWithTheSameBits) {
   }
 }
 
+TEST_F(MmaTrain, TakesEveryRegularizerOfItsList) {
+  std::istringstream list(output_of(program({"--list-regularizers"})));
+  int count = 0;
+  for (std::string line; std::getline(list, line); ++count) {
+    const std::string name = line.substr(0, line.find(' '));
+    SCOPED_TRACE(name);
+    const Words words = {"--regularizer", name, "--epochs", "1", "--limit-train", "16", "--limit-test", "8"};
+    EXPECT_CONTAINS(output_of(run_into(name, words)), "regularizer " + name + " on all layers, coefficient ");
+    const auto record = record_of(at(name) + "/checkpoint.safetensors");
+    EXPECT_NE(record.at("history").at(0).at("regularization_loss").get<double>(), 0);
+  }
+  EXPECT_GE(count, 15);
+  EXPECT_EQ(record_of(at("mhe-s2/checkpoint.safetensors")).at("settings").at("coefficient"), 1.0);       // the paper's
+  EXPECT_EQ(record_of(at("orthogonal/checkpoint.safetensors")).at("settings").at("coefficient"), 1e-4);  // likewise
+  EXPECT_EQ(record_of(at("mma-half-space/checkpoint.safetensors")).at("settings").at("coefficient"), 0.03);
+}
+
+TEST_F(MmaTrain, ARegularizerThatDrawsRowsEndsWithTheSameBits) {
+  const Words words = {"--regularizer", "mhe-s2-batch", "--epochs", "3", "--checkpoint-steps", "2"};
+  expect_success(run_into("whole", words));
+  ChildProcess child(run_into("cut", words));
+  ASSERT_TRUE(child.wait_for_line("epoch 1/3")) << child.errors();
+  child.send(SIGTERM);
+  ASSERT_EQ(child.finish(), 128 + SIGTERM) << child.errors();
+  expect_success(resume("cut"));
+  expect_equal_runs(at("whole"), at("cut"));
+  expect_success(run_into("other", words + Words{"--coefficient", "0.5"}));
+  EXPECT_NE(metrics_without_seconds(at("whole")), metrics_without_seconds(at("other")));
+}
+
 TEST_F(MmaTrain, LeavesEverythingNeededToRepeatTheRun) {
   const Words words = run_into("run", {"--limit-train", "32", "--limit-test", "20", "--nesterov", "--lr", "0.05"});
   const std::string output = output_of(words);
@@ -246,8 +276,10 @@ TEST_F(MmaTrain, RefusesImpossibleOptions) {
       {{"--milestones", "5,3"}, "--milestones: epochs from 1 on in rising order are needed"},
       {{"--coefficient", "-1"}, "--coefficient -1: a finite number not below 0 is needed"},
       {{"--regularizer", "none", "--coefficient", "0.1"},
-       "--coefficient and --scope belong to --regularizer mma, not to none"},
-      {{"--regularizer", "dropout"}, "--regularizer dropout: one of none, mma is needed"},
+       "--coefficient and --scope belong to a regularizer, not to --regularizer none"},
+      {{"--regularizer", "dropout"}, "--regularizer dropout: one of none, mma, mma-half-space, "},
+      {{"--layers", "fc"}, "--layers belongs to --compare"},
+      {{"--markdown"}, "--markdown belongs to --compare"},
       {{"--scope", "inner"}, "--scope inner: one of hidden, output, all is needed"},
       {{"--recipe", "alexnet"}, "no recipe is called 'alexnet': the known ones are resnet, vgg-bn"},
       {{"--device", "tpu"}, "--device tpu: one of cpu, cuda is needed"},
@@ -264,7 +296,7 @@ TEST_F(MmaTrain, RefusesImpossibleOptions) {
 
 TEST_F(MmaTrain, ListsTheKnownNamesForAnUnknownOne) {
   EXPECT_EQ(refusal(program({"--model", "alexnet", "--dataset", "cifar100"})),
-            "--model alexnet: one of resnet20, resnet56, vgg16-bn, vgg19-bn is needed");
+            "--model alexnet: one of resnet20, resnet56, vgg16-bn, vgg19-bn, vgg11-bn-narrow is needed");
   EXPECT_EQ(refusal(program({"--model", "resnet20", "--dataset", "imagenet"})),
             "--dataset imagenet: one of cifar100, cifar10, fashion-mnist is needed");
   EXPECT_CONTAINS(refusal(program({"--dataset", "cifar100"})), "--model is needed: one of resnet20");
@@ -385,7 +417,7 @@ TEST_F(MmaTrain, ComparesRuns) {
   expect_success(run_into("none", {"--epochs", "1", "--regularizer", "none"}));
   expect_success(run_into("mma", {"--epochs", "1"}));
   const std::string table = output_of(program({"--compare", at("none"), at("mma")}));
-  EXPECT_CONTAINS(table, "mma 0.030");
+  EXPECT_CONTAINS(table, "mma 0.03");
   EXPECT_CONTAINS(table, "pairs");
 }
 

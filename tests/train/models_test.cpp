@@ -78,6 +78,7 @@ Expected expected_resnet(int depth, int64_t channels, int64_t classes) {
 
 /// The places of the convolutions in `features`, as in the zoos' state dicts, with their widths.
 using Places = std::vector<std::pair<int, int64_t>>;
+const Places vgg11_narrow_places = {{0, 64}, {4, 64}, {8, 128}, {11, 128}, {15, 128}, {18, 128}, {22, 128}, {25, 128}};
 const Places vgg16_places = {{0, 64},   {3, 64},   {7, 128},  {10, 128}, {14, 256}, {17, 256}, {20, 256},
                              {24, 512}, {27, 512}, {30, 512}, {34, 512}, {37, 512}, {40, 512}};
 const Places vgg19_places = {{0, 64},   {3, 64},   {7, 128},  {10, 128}, {14, 256}, {17, 256}, {20, 256}, {23, 256},
@@ -92,18 +93,20 @@ Expected expected_vgg(const Places& places, int64_t channels, int64_t classes) {
     expected.batch_norm("features." + std::to_string(place + 1), width);
     channels = width;
   }
-  expected.linear("classifier", 512, classes);
+  expected.linear("classifier", channels, classes);
   return expected;
 }
 
 Expected expected_model(const std::string& name, int64_t channels, int64_t classes) {
   if (name == "resnet20") return expected_resnet(20, channels, classes);
   if (name == "resnet56") return expected_resnet(56, channels, classes);
-  return expected_vgg(name == "vgg16-bn" ? vgg16_places : vgg19_places, channels, classes);
+  const Places& places = name == "vgg16-bn" ? vgg16_places : name == "vgg19-bn" ? vgg19_places : vgg11_narrow_places;
+  return expected_vgg(places, channels, classes);
 }
 
-TEST(Models, AreTheFourOfThePaper) {
-  EXPECT_EQ(model_names(), (std::vector<std::string>{"resnet20", "resnet56", "vgg16-bn", "vgg19-bn"}));
+TEST(Models, AreThoseOfThePaperAndANarrowOne) {
+  EXPECT_EQ(model_names(),
+            (std::vector<std::string>{"resnet20", "resnet56", "vgg16-bn", "vgg19-bn", "vgg11-bn-narrow"}));
 }
 
 TEST(Models, HaveTheNamesAndShapesOfThePublicZoos) {
@@ -219,6 +222,7 @@ const Reference references[] = {
     {"resnet56", 3, 32, 100, {-58548.6475452, -7269.59992919, 1546777.24825, 28.7567587144, 0.793141933391, 68.0457109973, 78.6308210618}},
     {"vgg16-bn", 1, 28, 10, {0.690710673803, 2.73825446299, 14.3906100902, 2.81352876283, 10.8877163642, 287.280808104, 73.2572733526}},
     {"vgg19-bn", 3, 32, 100, {2.63195050937, 5.38257394751, 108.002828055, 7.16656988399, 3.89255372824, 90.0005478419, 84.9216612889}},
+    {"vgg11-bn-narrow", 3, 32, 100, {3.90228795849, -1.18769793807, 135.718053431, 8.82531247327, 2.6022118999, 38.1192802628, 34.9849706673}},
     {"vgg19-bn", 3, 64, 10, {5.30304188934, 10.1191971607, 76.847384961, 4.13616459638, 2.76855204228, 50.6151513045, 85.2026037755}},
     // clang-format on
 };
@@ -264,7 +268,7 @@ std::string error_of(const std::string& name, ImageShape image) {
 
 TEST(Models, RefuseAnUnknownName) {
   EXPECT_EQ(error_of("resnet21", {}),
-            "unknown model 'resnet21': expected one of resnet20, resnet56, vgg16-bn, vgg19-bn");
+            "unknown model 'resnet21': expected one of resnet20, resnet56, vgg16-bn, vgg19-bn, vgg11-bn-narrow");
 }
 
 TEST(Models, RefuseImagesThatAreTooSmall) {

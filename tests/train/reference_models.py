@@ -49,6 +49,7 @@ class Halve(nn.Module):
 
 class Vgg(nn.Module):
     WIDTHS = {16: "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M",
+              11: "64 M 64 M 128 128 M 128 128 M 128 128 M",  # narrow
               19: "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M"}
 
     def __init__(self, depth, channels, classes):
@@ -61,7 +62,7 @@ class Vgg(nn.Module):
                 layers += [nn.Conv2d(channels, int(item), 3, padding=1), nn.BatchNorm2d(int(item)), nn.ReLU()]
                 channels = int(item)
         self.features = nn.Sequential(*layers)
-        self.classifier = nn.Linear(512, classes)
+        self.classifier = nn.Linear(channels, classes)
 
     def forward(self, x):
         return self.classifier(self.features(x).mean((2, 3)))
@@ -108,3 +109,4 @@ reference("resnet56", lambda *a: ResNet(56, *a), 3, 32, 100)
 reference("vgg16-bn", lambda *a: Vgg(16, *a), 1, 28, 10)
 reference("vgg19-bn", lambda *a: Vgg(19, *a), 3, 32, 100)
 reference("vgg19-bn", lambda *a: Vgg(19, *a), 3, 64, 10)
+reference("vgg11-bn-narrow", lambda *a: Vgg(11, *a), 3, 32, 100)
