@@ -18,8 +18,9 @@ constexpr const char* footer =
     "checkpoint with one in it. Nothing in it is ever executed.\n"
     "A GLOB (*, ?, [..]) stands for names of layers, such as 'layer1.*'. The options that take one may be repeated.\n"
     "\n"
-    "Example:\n"
-    "  mma-angles resnet20.safetensors --exclude fc --plot angles.png";
+    "Examples:\n"
+    "  mma-angles resnet20.safetensors --exclude fc --plot angles.png\n"
+    "  mma-angles runs/none/checkpoint.safetensors runs/mma/checkpoint.safetensors --only features.0 --plot first.png";
 
 /// "GLOB=N"
 std::pair<std::string, int64_t> groups_of(const std::string& text) {
@@ -42,7 +43,7 @@ std::optional<AnglesArguments> read_angles_command_line(int argc, char** argv) {
   app.footer(footer);
   app.get_formatter()->column_width(28);
   app.set_version_flag("--version", std::string(version));
-  app.add_option("FILE", arguments.file, "The weights")->required();
+  app.add_option("FILE", arguments.files, "The weights; several files stand in one table and one picture")->required();
   app.add_flag("--json", arguments.json, "Print JSON instead of a table, with a histogram of the cosines");
   app.add_option("--plot", arguments.plot, "Draw the histograms of the pairwise cosines into this PNG file")
       ->type_name("PNG");
@@ -52,6 +53,9 @@ std::optional<AnglesArguments> read_angles_command_line(int argc, char** argv) {
       ->type_name("GLOB")
       ->allow_extra_args(false);
   app.add_option("--exclude", arguments.patterns.exclude, "Leave these layers out")
+      ->type_name("GLOB")
+      ->allow_extra_args(false);
+  app.add_option("--only", arguments.patterns.only, "Show these layers alone")
       ->type_name("GLOB")
       ->allow_extra_args(false);
   app.add_option("--transposed", arguments.patterns.transposed, "These are transposed convolutions")

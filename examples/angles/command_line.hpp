@@ -3,13 +3,14 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "angles/weights_file.hpp"
 
 namespace mma::examples {
 
 struct AnglesArguments {
-  std::string file;
+  std::vector<std::string> files;
   bool json = false;
   std::string plot;  ///< empty: no picture
   double cosine = 0.2;

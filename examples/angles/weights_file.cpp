@@ -52,6 +52,7 @@ void check_pattern(const std::string& option, const std::string& pattern, const 
 void check_patterns(const LayerPatterns& patterns, const std::vector<NamedTensor>& candidates) {
   for (const auto& pattern : patterns.include) check_pattern("--include", pattern, candidates);
   for (const auto& pattern : patterns.exclude) check_pattern("--exclude", pattern, candidates);
+  for (const auto& pattern : patterns.only) check_pattern("--only", pattern, candidates);
   for (const auto& pattern : patterns.transposed) check_pattern("--transposed", pattern, candidates);
   for (const auto& [pattern, groups] : patterns.groups) check_pattern("--groups", pattern, candidates);
 }
@@ -81,7 +82,8 @@ std::vector<StoredLayer> read_layers(const std::filesystem::path& path, const La
   std::vector<StoredLayer> layers;
   for (const NamedTensor& tensor : candidates) {
     const bool is_layer = tensor.first.ends_with("weight") || matches_any(patterns.include, tensor.first);
-    if (!is_layer || matches_any(patterns.exclude, tensor.first)) continue;
+    const bool is_wanted = patterns.only.empty() || matches_any(patterns.only, tensor.first);
+    if (!is_layer || !is_wanted || matches_any(patterns.exclude, tensor.first)) continue;
     layers.push_back({without(".weight", tensor.first), tensor.second, layout_of(tensor, patterns)});
   }
   if (layers.empty()) throw UserError(path.string() + ": no layers are left; expected " + expected + " or --include");

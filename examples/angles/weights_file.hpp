@@ -16,6 +16,7 @@ namespace mma::examples {
 struct LayerPatterns {
   std::vector<std::string> include;                     ///< layers too, although their names do not end in "weight"
   std::vector<std::string> exclude;                     ///< no layers
+  std::vector<std::string> only;                        ///< none but these, when there is any
   std::vector<std::string> transposed;                  ///< weights of transposed convolutions
   std::vector<std::pair<std::string, int64_t>> groups;  ///< weights of grouped convolutions, with their groups
 };

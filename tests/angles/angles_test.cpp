@@ -210,6 +210,26 @@ TEST_F(AnglesTest, WhichTensorsAreLayers) {
   EXPECT_EQ(layer_names({"--exclude", "a", "--exclude", "b.weight"}), (Names{"attention.in_proj_weight"}));
 }
 
+TEST_F(AnglesTest, OnlyTheLayersThatAreAskedFor) {
+  const at::Tensor matrix = scattered({3, 4}, 6);
+  write({{"a.weight", matrix}, {"b.weight", matrix}, {"c.weight", matrix}});
+  EXPECT_EQ(layer_names({"--only", "b", "--only", "a.weight"}), (Names{"a", "b"}));
+  EXPECT_EQ(layer_names({"--only", "[bc]", "--exclude", "c"}), (Names{"b"}));
+}
+
+TEST_F(AnglesTest, SeveralFilesSideBySide) {
+  const at::Tensor one = scattered({20, 8}, 2), other = scattered({16, 8}, 3);
+  const std::string run = folder_ / "with mma";
+  std::filesystem::create_directory(run);
+  const std::string checkpoint = run + "/checkpoint.safetensors";
+  write_tensor_file(checkpoint, {{{"model.fc.weight", other}}, {{"mma-train", "{}"}}});
+  write({{"fc.weight", one}});
+  const json measured = layers({checkpoint});  // then the path of write()
+  ASSERT_EQ(measured.size(), 2u);
+  expect_layer(measured[0], "with mma: fc", expected_of({rows_of(other)}, 0.2));
+  expect_layer(measured[1], "weights.safetensors: fc", expected_of({rows_of(one)}, 0.2));
+}
+
 TEST_F(AnglesTest, CheckpointOfATraining) {
   const at::Tensor matrix = scattered({3, 4}, 6);
   write({{"model.fc.weight", matrix}, {"optimizer.fc.weight", matrix}}, {{"mma-train", "{}"}});
@@ -286,7 +306,7 @@ TEST_F(AnglesTest, BadFiles) {
 TEST_F(AnglesTest, BadPatterns) {
   write({{"fc.weight", scattered({5, 8}, 2)}});
   const std::string nothing = ": matches none of the file's 1 weights; expected a pattern for names such as fc.weight";
-  for (const std::string& option : std::vector<std::string>{"--include", "--exclude", "--transposed"}) {
+  for (const std::string& option : std::vector<std::string>{"--include", "--exclude", "--only", "--transposed"}) {
     expect_refused({path_, option, "conv*"}, option + " conv*" + nothing);
     expect_refused({path_, option, "[f"}, option + " [f" + nothing);
   }
@@ -313,7 +333,8 @@ TEST_F(AnglesTest, BadOptions) {
 TEST_F(AnglesTest, HelpAndVersion) {
   const Outcome help = run_angles({"--help"});
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* option : {"--json", "--plot", "--cosine", "--include", "--exclude", "--transposed", "--groups"}) {
+  for (const char* option :
+       {"--json", "--plot", "--cosine", "--include", "--exclude", "--only", "--transposed", "--groups"}) {
     EXPECT_NE(help.output.find(option), std::string::npos) << option;
   }
   EXPECT_EQ(run_angles({"--version"}).exit_code, 0);
