@@ -326,7 +326,6 @@ TEST_F(AnglesTest, BadOptions) {
   }
   EXPECT_EQ(run_angles({path_, "--cosine", "x"}).exit_code, 2);
   EXPECT_EQ(run_angles({path_, "--unknown"}).exit_code, 2);
-  EXPECT_EQ(run_angles({path_, path_}).exit_code, 2);
   EXPECT_EQ(run_angles({}).exit_code, 2);
 }
 
