@@ -138,7 +138,7 @@ class PaperSchedule {
  public:
   static constexpr int64_t look = 10;     ///< iterations between two looks at the minimal angle
   static constexpr int64_t window = 200;  ///< iterations between two decisions
-  static constexpr double least_gain = 1e-3;
+  static constexpr double least_gain = 1e-4;
   static constexpr double last_rate = 1e-6;  ///< times the first rate: nothing moves any more
 
   PaperSchedule(const at::Tensor& rows, double rate)
