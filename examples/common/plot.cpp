@@ -137,6 +137,12 @@ void write_axes(std::ostream& script, const Plot& plot) {
   script << "set boxwidth " << plot.bar_width << " absolute\n";
   if (plot.x_range) script << "set xrange [" << plot.x_range->first << ':' << plot.x_range->second << "]\n";
   if (!plot.bars.empty()) script << "set yrange [0:*]\n";
+  if (plot.y_range) script << "set yrange [" << plot.y_range->first << ':' << plot.y_range->second << "]\n";
+  script << "set xtics autofreq\n";
+  for (size_t i = 0; i < plot.x_ticks.size(); ++i) {
+    script << (i == 0 ? "set xtics (" : "set xtics add (") << quoted(plot.x_ticks[i].second) << ' '
+           << plot.x_ticks[i].first << ")\n";
+  }
   for (const double x : plot.vertical_lines) {
     script << "set arrow from first " << x << ", graph 0 to first " << x
            << ", graph 1 nohead front dashtype 2 linewidth 1.5 linecolor '#444444'\n";
@@ -185,15 +191,92 @@ std::string script_of(const std::vector<Plot>& panels, int columns) {
   return script.str();
 }
 
-}  // namespace
+using Point = std::array<double, 3>;
 
-bool plotting_available() {
-  const GnuplotResult result = run_gnuplot("set terminal pngcairo\n");
-  return result.succeeded;
+/// Seen along the third axis, after a turn that brings no symmetry of a sphere's points into the line of sight.
+Point turned(const Point& p) {
+  constexpr double about_x = 1.15, about_z = 0.35;
+  const double x = std::cos(about_z) * p[0] - std::sin(about_z) * p[1];
+  const double y = std::sin(about_z) * p[0] + std::cos(about_z) * p[1];
+  return {x, std::sin(about_x) * p[2] + std::cos(about_x) * y, std::cos(about_x) * p[2] - std::sin(about_x) * y};
 }
 
-void write_png(const std::filesystem::path& path, const std::vector<Plot>& panels, int columns) {
-  const GnuplotResult result = run_gnuplot(script_of(panels, columns));
+/// The share `part` of the way from a to b on their great circle.
+Point on_arc(const Point& a, const Point& b, double part) {
+  Point p;
+  double norm = 0;
+  for (size_t k = 0; k < 3; ++k) {
+    p[k] = (1 - part) * a[k] + part * b[k];
+    norm += p[k] * p[k];
+  }
+  for (double& entry : p) entry /= std::max(std::sqrt(norm), 1e-9);
+  return p;
+}
+
+/// From a far point's colour to a near one's.
+std::string depth_colour(double z, const Point& far, const Point& near) {
+  std::array<char, 10> text;
+  const auto mix = [&](size_t k) { return static_cast<int>(std::lround(far[k] + (near[k] - far[k]) * (z + 1) / 2)); };
+  std::snprintf(text.data(), text.size(), "0x%02x%02x%02x", mix(0), mix(1), mix(2));
+  return text.data();
+}
+
+constexpr Point pale_blue = {205, 216, 230}, dark_blue = {20, 70, 140}, pale_red = {238, 208, 200},
+                strong_red = {190, 45, 30};
+
+/// "x y dx dy colour" for each piece of each arc, and "x y size colour" for each point: far ones first.
+std::string sphere_script(const Sphere& sphere) {
+  constexpr int pieces = 16;
+  std::vector<std::pair<double, std::string>> lines, dots;
+  const auto text = [](auto... words) {
+    std::ostringstream line;
+    line.precision(6);
+    ((line << words << ' '), ...);
+    return line.str() + '\n';
+  };
+  std::vector<Point> points;
+  for (const Point& point : sphere.points) points.push_back(turned(point));
+  for (const auto& [first, second] : sphere.edges) {
+    for (int piece = 0; piece < pieces; ++piece) {
+      const Point a = on_arc(points[first], points[second], static_cast<double>(piece) / pieces);
+      const Point b = on_arc(points[first], points[second], static_cast<double>(piece + 1) / pieces);
+      lines.emplace_back(a[2], text(a[0], a[1], b[0] - a[0], b[1] - a[1], depth_colour(a[2], pale_blue, dark_blue)));
+    }
+  }
+  const double size = std::clamp(14 / std::sqrt(static_cast<double>(points.size())), 0.35, 2.6);
+  for (const Point& p : points) {
+    dots.emplace_back(p[2], text(p[0], p[1], size * (0.75 + 0.25 * p[2]), depth_colour(p[2], pale_red, strong_red)));
+  }
+  std::ranges::sort(lines);
+  std::ranges::sort(dots);
+  std::ostringstream script;
+  script << "set encoding utf8\nset terminal pngcairo noenhanced background '#ffffff' font 'Sans,12' size 720,760\n"
+            "set size ratio -1\nunset border\nunset tics\nunset key\nset xrange [-1.08:1.08]\nset yrange [-1.08:1.08]\n"
+            "set style fill solid noborder\nset title "
+         << quoted(sphere.title) << "\n";
+  const auto block = [&script](const char* name, const auto& items, const auto& which) {
+    script << name << " << END_OF_DATA\n";
+    for (const auto& item : items) {
+      if (which(item.first)) script << item.second;
+    }
+    script << "9 9 0 0 0\nEND_OF_DATA\n";  // beyond the picture: an empty block is an error
+  };
+  const auto behind = [](double z) { return z < 0; };
+  const auto before = [](double z) { return z >= 0; };
+  block("$far_lines", lines, behind);
+  block("$far_dots", dots, behind);
+  block("$near_lines", lines, before);
+  block("$near_dots", dots, before);
+  const std::string draw_lines = " using 1:2:3:4:5 with vectors nohead linecolor rgbcolor variable linewidth ";
+  const std::string draw_dots = " using 1:2:3:4 with points pointtype 7 pointsize variable linecolor rgbcolor variable";
+  script << "set object 1 circle at 0,0 size 1 fillcolor '#f4f7fb' fillstyle solid border linecolor '#9aa7b8' behind\n"
+         << "plot $far_lines" << draw_lines << "1, $far_dots" << draw_dots << ", $near_lines" << draw_lines
+         << "2, $near_dots" << draw_dots << "\n";
+  return script.str();
+}
+
+void write_drawing(const std::filesystem::path& path, const std::string& script) {
+  const GnuplotResult result = run_gnuplot(script);
   if (!result.found) {
     throw UserError("cannot draw " + path.string() + ": the program gnuplot is not installed (package gnuplot-nox)");
   }
@@ -202,5 +285,18 @@ void write_png(const std::filesystem::path& path, const std::vector<Plot>& panel
   }
   write_atomically(path, [&](std::ostream& stream) { stream << result.output; });
 }
+
+}  // namespace
+
+bool plotting_available() {
+  const GnuplotResult result = run_gnuplot("set terminal pngcairo\n");
+  return result.succeeded;
+}
+
+void write_png(const std::filesystem::path& path, const std::vector<Plot>& panels, int columns) {
+  write_drawing(path, script_of(panels, columns));
+}
+
+void write_png(const std::filesystem::path& path, const Sphere& sphere) { write_drawing(path, sphere_script(sphere)); }
 
 }  // namespace mma::examples

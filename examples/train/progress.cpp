@@ -1,12 +1,12 @@
 #include "train/progress.hpp"
 
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <iostream>
+
+#include "common/terminal.hpp"
 
 namespace mma::examples {
 namespace {
@@ -17,34 +17,7 @@ constexpr auto redraw_interval = std::chrono::milliseconds(100);
 constexpr size_t narrowest_bar = 4;
 constexpr size_t widest_bar = 24;
 
-template <class... Arguments>
-std::string formatted(const char* format, Arguments... arguments) {
-  const int length = std::snprintf(nullptr, 0, format, arguments...);
-  std::string text(static_cast<size_t>(length), '\0');
-  std::snprintf(text.data(), text.size() + 1, format, arguments...);
-  return text;
-}
-
-int columns_of_stdout() {
-  winsize size = {};
-  const bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
-  return known ? size.ws_col : 80;
-}
-
-std::string bar(double fraction, size_t width) {
-  const auto filled = static_cast<size_t>(fraction * static_cast<double>(width));
-  std::string text = "[";
-  return text.append(filled, '#').append(width - filled, '.').append("]");
-}
-
 }  // namespace
-
-std::string duration(double seconds) {
-  const auto whole = static_cast<long long>(std::llround(std::max(0.0, seconds)));
-  if (whole < 60) return formatted("%lld s", whole);
-  if (whole < 3600) return formatted("%lld:%02lld min", whole / 60, whole % 60);
-  return formatted("%lld:%02lld:%02lld h", whole / 3600, whole / 60 % 60, whole % 60);
-}
 
 std::string progress_line(const StepProgress& progress, int columns) {
   const double fraction = static_cast<double>(progress.step) / static_cast<double>(progress.steps);

@@ -63,9 +63,6 @@ class TerminalProgress : public PlainProgress {
 /// The bar's line, cut to a width.
 std::string progress_line(const StepProgress& progress, int columns);
 
-/// 42 s, 3:07 min, 1:02:03 h.
-std::string duration(double seconds);
-
 /// Standard output's: a bar when it is a terminal.
 std::unique_ptr<Progress> progress_on_stdout();
 

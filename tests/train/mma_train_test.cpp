@@ -5,7 +5,7 @@
 #include <regex>
 
 #include "../temporary_folder.hpp"
-#include "child_process.hpp"
+#include "../child_process.hpp"
 #include "run_files.hpp"
 
 namespace mma::tests {

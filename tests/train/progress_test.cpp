@@ -5,6 +5,8 @@
 
 #include <sstream>
 
+#include "common/terminal.hpp"
+
 namespace mma::examples {
 namespace {
 

@@ -1,4 +1,4 @@
-#include "train/interruption.hpp"
+#include "common/interruption.hpp"
 
 #include <csignal>
 
