@@ -13,6 +13,7 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <type_traits>
 #include <vector>
 
 namespace mma::detail {
@@ -164,7 +165,7 @@ PairTerms pair_terms(const PairLengths& lengths, double weight, int64_t i, int64
     terms.axis = cpu_parting_axis(i, j, dimension, entry);
     const double along = entry(terms.axis), rest = 1 - along * along;
     if (parts && rest > 1e-12) {
-      terms.parting = std::abs(weight) * (i < j ? 1 : -1) / std::sqrt(rest);
+      terms.parting = std::abs(weight) * (i < j || difference > duplicate ? 1 : -1) / std::sqrt(rest);
       terms.parting_unit = -along * terms.parting;
       terms.mirror = difference <= duplicate ? -1 : 1;
     }
@@ -303,6 +304,76 @@ inline at::Tensor cpu_nearest_angle_gradient(const at::Tensor& rows, const at::T
         .compute();
   });
   return gradient;
+}
+
+/// The pairs of a list that share their first row: [begin[k], begin[k + 1]) for each such row.
+inline std::vector<int64_t> runs_of(const int64_t* first, int64_t pairs) {
+  std::vector<int64_t> begin;
+  for (int64_t p = 0; p < pairs; ++p) {
+    if (p == 0 || first[p] != first[p - 1]) {
+      begin.push_back(p);
+    }
+  }
+  begin.push_back(pairs);
+  return begin;
+}
+
+/// The pairs of the list [begin, end), all with the same first row: their |w_first| d(-weight theta)/d w_first, summed.
+template <typename T>
+void sum_pair_forces(const T* rows, const double* norm, const int64_t* first, const int64_t* second,
+                     const double* weight, int64_t begin, int64_t end, int64_t n, std::vector<double>& sum) {
+  const auto dimension = static_cast<int64_t>(sum.size());
+  const double duplicate = duplicate_distance(std::is_same_v<T, double> ? at::kDouble : at::kFloat);
+  const auto add_unit = [&](int64_t r, double factor) {
+    for (int64_t k = 0; k < dimension; ++k) {
+      sum[static_cast<size_t>(k)] += factor / norm[r] * static_cast<double>(rows[r * dimension + k]);
+    }
+  };
+  const int64_t r = first[begin];
+  const T* own = rows + r * dimension;
+  const auto entry = [&](int64_t k) { return static_cast<double>(own[k]) / norm[r]; };
+  double own_unit = 0;
+  std::fill(sum.begin(), sum.end(), 0.0);
+  for (int64_t p = begin; p < end; ++p) {
+    const int64_t s = second[p];
+    const PairLengths lengths = pair_lengths(own, 1 / norm[r], rows + s * dimension, 1 / norm[s], dimension);
+    const PairTerms terms = pair_terms(lengths, weight[p], r % n, s % n, dimension, duplicate, entry);
+    add_unit(s, terms.other);
+    sum[static_cast<size_t>(terms.axis)] += terms.parting;
+    own_unit += terms.first_unit + terms.parting_unit;
+  }
+  add_unit(r, own_unit);
+}
+
+/// As add_pair_forces of pair_gradient.hpp, into contiguous force; one thread makes a row's sum, in float64.
+inline void cpu_add_pair_forces(at::Tensor& force, const at::Tensor& rows, const at::Tensor& norms,
+                                const at::Tensor& first, const at::Tensor& second, int64_t n,
+                                const at::Tensor& weight) {
+  const at::Tensor contiguous = rows.contiguous(), sizes = norms.contiguous(), i = first.contiguous(),
+                   j = second.contiguous(), weights = weight.contiguous();
+  const int64_t dimension = rows.size(1);
+  const auto* index = i.const_data_ptr<int64_t>();
+  const std::vector<int64_t> runs = runs_of(index, first.numel());
+  const auto add = [&](const auto* w, auto* out) {
+    at::parallel_for(0, static_cast<int64_t>(runs.size()) - 1, 1, [&](int64_t begin, int64_t end) {
+      std::vector<double> sum(static_cast<size_t>(dimension));
+      for (auto run = static_cast<size_t>(begin); run < static_cast<size_t>(end); ++run) {
+        sum_pair_forces(w, sizes.const_data_ptr<double>(), index, j.const_data_ptr<int64_t>(),
+                        weights.const_data_ptr<double>(), runs[run], runs[run + 1], n, sum);
+        auto* target = out + index[runs[run]] * dimension;
+        for (int64_t k = 0; k < dimension; ++k) {
+          target[k] += static_cast<std::decay_t<decltype(*out)>>(sum[static_cast<size_t>(k)]);
+        }
+      }
+    });
+  };
+  with_data(contiguous, [&](const auto* w) {
+    if (force.scalar_type() == at::kDouble) {
+      add(w, force.mutable_data_ptr<double>());
+    } else {
+      add(w, force.mutable_data_ptr<float>());
+    }
+  });
 }
 
 }  // namespace mma::detail

@@ -70,17 +70,43 @@ inline PairGradient pair_gradient(const at::Tensor& w_i, const at::Tensor& w_j, 
   const at::Tensor at_i = (at::where(acute, b - a, b + a) + a * bend) * (strength / safe_i);
   const at::Tensor at_j = (at::where(acute, a - b, a + b) + b * bend) * (strength / safe_j);
 
-  // Exact duplicates, as lines also antipodes: t(i, j) = +-(e_k - a_k a)/|e_k - a_k a|, the sign by the order of the
-  // indices; none for d = 1. What parts duplicates moves them in opposite directions, antipodes in the same one.
+  // Exact duplicates, as lines also antipodes: t(i, j) = +-(e_k - a_k a)/|e_k - a_k a|; none for d = 1. Duplicates part
+  // in opposite directions, the sign by the order of the indices; antipodes in the same one, whichever is first.
   const at::Tensor axis = parting_axis(a, first, second);
   const at::Tensor a_k = a.gather(1, axis);
   const at::Tensor rest = 1 - a_k.square();
   const at::Tensor parts = duplicates.logical_or(antipodes).logical_and(rest > 1e-12);
-  const at::Tensor sign = at::where(first < second, 1.0, -1.0).unsqueeze(1);
+  const at::Tensor sign = at::where((first < second).unsqueeze(1).logical_or(antipodes), 1.0, -1.0);
   const at::Tensor push = at::where(parts, weight.abs() * sign / at::sqrt(at::where(parts, rest, 1.0)), 0.0);
   const at::Tensor mirrored = at::where(antipodes, push, -push);
   return {at_i - a * (a_k * push) / safe_i, at_j - a * (a_k * mirrored) / safe_j, axis, push / safe_i,
           mirrored / safe_j};
+}
+
+/// What each pair of a list gives its first row [p, d] float64: d(-weight theta)/d w_first, for rows [m, d] of matrices
+/// of n rows laid end to end. Differentiable.
+inline at::Tensor first_parts(const at::Tensor& rows, const at::Tensor& first, const at::Tensor& second, int64_t n,
+                              const at::Tensor& weight) {
+  const PairGradient part = pair_gradient(
+      rows.index_select(0, first).to(at::kDouble), rows.index_select(0, second).to(at::kDouble), weight.unsqueeze(1),
+      first.remainder(n), second.remainder(n), duplicate_distance(rows.scalar_type()));
+  return part.first_part.scatter_add(1, part.axis, part.first_axis_part);
+}
+
+/// Adds |w_first| d(-weight theta)/d w_first for each pair of such a list, `first` ascending, to force [m, d]; norms
+/// [m].
+inline void add_pair_forces(at::Tensor& force, const at::Tensor& rows, const at::Tensor& norms, const at::Tensor& first,
+                            const at::Tensor& second, int64_t n, const at::Tensor& weight) {
+  if (rows.is_cpu()) {
+    cpu_add_pair_forces(force, rows, norms, first, second, n, weight);
+    return;
+  }
+  const int64_t chunk = pairs_per_chunk(rows.size(1));
+  for (int64_t begin = 0; begin < first.size(0); begin += chunk) {
+    const auto part = [&](const at::Tensor& t) { return t.narrow(0, begin, std::min(chunk, t.size(0) - begin)); };
+    const at::Tensor index = part(first), size = norms.index_select(0, index).unsqueeze(1);
+    add_rows(force, index, (first_parts(rows, index, part(second), n, part(weight)) * size).to(force.scalar_type()));
+  }
 }
 
 /// rows [b, n, d], nearest [b, n], weight [b, n] float64 -> d(sum_bi -weight_bi theta(i, nearest(i)))/d rows.

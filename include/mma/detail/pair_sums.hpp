@@ -11,11 +11,11 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/bmm.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/nonzero.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/where.h>
-#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -44,161 +44,121 @@ concept PairKernel = requires(const Kernel& kernel, const at::Tensor& c, const a
 };
 
 /// A kernel that diverges: pairs with |w^_i - w^_j| below near_distance (over the half-space |w^_i + w^_j| too) are
-/// summed by their angles theta instead, as value_at(theta) with the derivative slope_at(theta).
+/// summed by their angles theta instead, as value_at(theta) with the derivative slope_at(theta), differentiable.
 template <typename Kernel>
 concept DivergingKernel = PairKernel<Kernel> && requires(const Kernel& kernel, const at::Tensor& theta) {
   { kernel.value_at(theta) } -> std::same_as<at::Tensor>;
   { kernel.slope_at(theta) } -> std::same_as<at::Tensor>;
-  { kernel.slope_everywhere(theta.cos()) } -> std::same_as<at::Tensor>;  // df/dc at every c, differentiable
   { kernel.near_distance(at::kFloat) } -> std::same_as<double>;
   { kernel.half_space } -> std::convertible_to<bool>;
 };
 
-/// The matrices of one call and what is being summed over them.
-struct PairSumState {
-  at::Tensor rows;    ///< [b, n, d]
-  at::Tensor usable;  ///< [b, n]
-  at::Tensor norms;   ///< [b, n] float64, 1 where not usable
-  at::Tensor unit;    ///< [b, n, d]
-  at::Tensor count;   ///< [b] float64
-  at::Tensor sum;     ///< [b] float64: sum of value over ordered pairs so far
-  at::Tensor force;   ///< [b, n, d]: sum_j 2 f'(c_ij) w^_j, in the tangent space and over |w_i| after project()
-};
+/// c > 1 - r^2/2, which is |w^_i - w^_j| < r.
+template <DivergingKernel Kernel>
+at::Tensor near_mask(const Kernel& kernel, const at::Tensor& cosines) {
+  const double near = kernel.near_distance(cosines.scalar_type());
+  return (kernel.half_space ? cosines.abs() : cosines) > 1 - near * near / 2;
+}
 
-/// The near pairs of a tile, each once: matrix, first row < second row.
-struct NearPairs {
-  at::Tensor matrix, first, second;  ///< [p]
+/// The ordered pairs of a mask [b, t, n], whose t rows begin at row `start` of each matrix of n rows.
+struct PairList {
+  at::Tensor matrix;         ///< [p]
+  at::Tensor first, second;  ///< [p], indices into all matrices' rows laid end to end; first ascending
+
+  PairList(const at::Tensor& mask, int64_t start) {
+    const at::Tensor found = at::nonzero(mask);
+    matrix = found.select(1, 0);
+    first = matrix * mask.size(2) + found.select(1, 1) + start;
+    second = matrix * mask.size(2) + found.select(1, 2);
+  }
 };
 
 template <PairKernel Kernel>
 class PairSum {
  public:
   PairSum(const Kernel& kernel, const at::Tensor& rows, const at::Tensor& usable, bool with_gradient)
-      : kernel_(kernel), with_gradient_(with_gradient) {
-    const at::Tensor norms = row_norms(rows).masked_fill_(usable.logical_not(), 1.0);
-    const at::Tensor count = usable_count(usable);
-    state_ = {rows, usable, norms, unit_rows(rows, norms), count, at::zeros_like(count), {}};
-    if (with_gradient_) {
-      state_.force = at::zeros_like(rows);
+      : kernel_(kernel), rows_(rows), not_usable_(usable.logical_not()), count_(usable_count(usable)) {
+    const FullPrecisionGuard guard;
+    const bool exact = float32_products_are_exact(rows.device());
+    norms_ = row_norms(rows).masked_fill_(not_usable_, 1.0);
+    unit_ = unit_rows(exact ? rows : rows.to(at::kDouble), norms_);
+    sum_ = at::zeros_like(count_);
+    if (with_gradient) {
+      force_ = at::empty(unit_.sizes(), unit_.options());
     }
     const int64_t batch = rows.size(0), n = rows.size(1);
     const int64_t tile = std::max<int64_t>(1, tile_elements / std::max<int64_t>(1, batch * n));
     for (int64_t start = 0; start < n; start += tile) {
       add_tile(start, std::min(tile, n - start));
     }
-    if (with_gradient_) {
-      project();
+    if (with_gradient) {  // out goes the part along the row: only its direction counts
+      force_.addcmul_(unit_, force_.mul(unit_).sum(-1, true), -1);
     }
-    add_near_pairs();
   }
 
   /// [b]; 0 for fewer than two usable rows, NaN where a weight is not finite.
   at::Tensor value() const {
-    const at::Tensor& n = state_.count;
-    const at::Tensor value = at::where(n >= 2, kernel_.scale(n) * state_.sum + kernel_.offset(n), 0.0);
-    return (value + nan_where_not_finite(state_.rows)).to(state_.rows.scalar_type());
+    const at::Tensor value = at::where(count_ >= 2, kernel_.scale(count_) * sum_ + kernel_.offset(count_), 0.0);
+    return (value + nan_where_not_finite(rows_)).to(rows_.scalar_type());
   }
 
   /// d(grad_output . value)/d rows [b, n, d].
   at::Tensor gradient(const at::Tensor& grad_output) const {
-    const at::Tensor& n = state_.count;
-    const at::Tensor scale =
-        at::where(n >= 2, kernel_.scale(n), 0.0) * grad_output.to(at::kDouble) + nan_where_not_finite(state_.rows);
-    return state_.force.mul(scale.to(state_.force.scalar_type()).reshape({-1, 1, 1}));
+    const at::Tensor scale = at::where(count_ >= 2, kernel_.scale(count_), 0.0) * grad_output.to(at::kDouble);
+    const at::Tensor factor = (scale + nan_where_not_finite(rows_)).unsqueeze(1) / norms_;
+    return force_.mul(factor.to(force_.scalar_type()).unsqueeze(-1)).to(rows_.scalar_type());
   }
 
  private:
   /// Pairs [b, t, n] that do not count: a row with itself, rows that are not usable.
   at::Tensor left_out(int64_t start, int64_t size) const {
-    const at::Tensor not_usable = state_.usable.logical_not();
-    const at::Tensor index = at::arange(state_.rows.size(1), not_usable.options().dtype(at::kLong));
-    return not_usable.unsqueeze(1)
-        .logical_or(not_usable.narrow(1, start, size).unsqueeze(2))
-        .logical_or(index.narrow(0, start, size).unsqueeze(1).eq(index));
+    const at::Tensor index = at::arange(rows_.size(1), not_usable_.options().dtype(at::kLong));
+    return not_usable_.unsqueeze(1)
+        .logical_or(not_usable_.narrow(1, start, size).unsqueeze(2))
+        .logical_or_(index.narrow(0, start, size).unsqueeze(1).eq(index));
   }
 
   void add_tile(int64_t start, int64_t size) {
-    at::Tensor cosines = at::bmm(state_.unit.narrow(1, start, size), state_.unit.transpose(1, 2));
+    at::Tensor cosines = at::bmm(unit_.narrow(1, start, size), unit_.transpose(1, 2));
     at::Tensor skipped = left_out(start, size);
+    at::Tensor near;
     if constexpr (DivergingKernel<Kernel>) {
-      const at::Tensor near = near_mask(cosines).logical_and_(skipped.logical_not());
-      remember(near, start);
-      skipped = skipped.logical_or_(near);
+      near = near_mask(kernel_, cosines).logical_and_(skipped.logical_not());
+      skipped.logical_or_(near);
     }
     cosines.masked_fill_(skipped, 0.0);
-    const at::Tensor n = state_.count.to(cosines.scalar_type()).reshape({-1, 1, 1});
-    state_.sum += kernel_.value(cosines, n).masked_fill_(skipped, 0.0).sum({1, 2}, false, at::kDouble);
-    if (with_gradient_) {
-      const at::Tensor slopes = kernel_.slope(cosines, n).mul(2).masked_fill_(skipped, 0.0);
-      at::Tensor force = state_.force.narrow(1, start, size);
-      at::bmm_out(force, slopes, state_.unit);
+    const at::Tensor n = count_.to(cosines.scalar_type()).reshape({-1, 1, 1});
+    sum_ += kernel_.value(cosines, n).masked_fill_(skipped, 0.0).sum({1, 2}, false, at::kDouble);
+    if (force_.defined()) {
+      at::Tensor force = force_.narrow(1, start, size);
+      at::bmm_out(force, kernel_.slope(cosines, n).mul_(2).masked_fill_(skipped, 0.0), unit_);
     }
-  }
-
-  /// c > 1 - r^2/2, which is |w^_i - w^_j| < r.
-  at::Tensor near_mask(const at::Tensor& cosines) const {
-    const double near = kernel_.near_distance(cosines.scalar_type());
-    return (kernel_.half_space ? cosines.abs() : cosines) > 1 - near * near / 2;
-  }
-
-  void remember(const at::Tensor& near, int64_t start) {
-    if (!near.any().template item<bool>()) {
-      return;
-    }
-    const at::Tensor found = at::nonzero(near);
-    const at::Tensor first = found.select(1, 1) + start, second = found.select(1, 2);
-    const at::Tensor once = at::nonzero(first < second).squeeze(1);
-    near_.push_back(
-        {found.select(1, 0).index_select(0, once), first.index_select(0, once), second.index_select(0, once)});
-  }
-
-  /// Out goes the part along the row: only its direction counts. Over the norm, scaled by its power of two first.
-  void project() {
-    const at::Tensor along = state_.force.mul(state_.unit).sum(-1, true);
-    state_.force.addcmul_(state_.unit, along, -1);
-    const at::Tensor power = at::log2(state_.norms).floor().neg_().clamp_(-149, 127).exp2_();
-    const auto factor = [&](const at::Tensor& t) { return t.to(state_.force.scalar_type()).unsqueeze(-1); };
-    state_.force.mul_(factor(power)).div_(factor(state_.norms * power));
-  }
-
-  void add_near_pairs() {
     if constexpr (DivergingKernel<Kernel>) {
-      for (const NearPairs& pairs : near_) {
-        const int64_t chunk = pairs_per_chunk(state_.rows.size(2));
-        for (int64_t begin = 0; begin < pairs.first.size(0); begin += chunk) {
-          const int64_t size = std::min(chunk, pairs.first.size(0) - begin);
-          add_near({pairs.matrix.narrow(0, begin, size), pairs.first.narrow(0, begin, size),
-                    pairs.second.narrow(0, begin, size)});
-        }
+      if (near.any().template item<bool>()) {
+        add_near(PairList(near, start));
       }
     }
   }
 
-  void add_near(const NearPairs& pairs) {
-    const int64_t n = state_.rows.size(1), dimension = state_.rows.size(2);
-    const at::Tensor rows = state_.rows.reshape({-1, dimension}), norms = state_.norms.reshape(-1);
-    const at::Tensor i = pairs.matrix * n + pairs.first, j = pairs.matrix * n + pairs.second;
-    const at::Tensor theta = pair_angles(rows, norms, i, j);
-    add_rows(state_.sum, pairs.matrix, kernel_.value_at(theta).mul_(2));  // (i, j) and (j, i)
-    if (!with_gradient_) {
-      return;
+  void add_near(const PairList& pairs) {
+    const int64_t n = rows_.size(1), dimension = rows_.size(2);
+    const at::Tensor rows = rows_.reshape({-1, dimension}), norms = norms_.reshape(-1);
+    const at::Tensor theta = pair_angles(rows, norms, pairs.first, pairs.second);
+    add_rows(sum_, pairs.matrix, kernel_.value_at(theta));
+    if (force_.defined()) {
+      at::Tensor force = force_.view({-1, dimension});
+      add_pair_forces(force, rows, norms, pairs.first, pairs.second, n, kernel_.slope_at(theta).mul_(-2));
     }
-    const PairGradient part =
-        pair_gradient(rows.index_select(0, i).to(at::kDouble), rows.index_select(0, j).to(at::kDouble),
-                      kernel_.slope_at(theta).mul_(-2).unsqueeze(1), pairs.first, pairs.second,
-                      duplicate_distance(rows.scalar_type()));
-    at::Tensor force = state_.force.view({-1, dimension});
-    const auto add = [&](const at::Tensor& index, const at::Tensor& dense, const at::Tensor& at_axis) {
-      add_rows(force, index, dense.scatter_add(1, part.axis, at_axis).to(force.scalar_type()));
-    };
-    add(i, part.first_part, part.first_axis_part);
-    add(j, part.second_part, part.second_axis_part);
   }
 
   Kernel kernel_;
-  bool with_gradient_;
-  PairSumState state_;
-  std::vector<NearPairs> near_;
+  at::Tensor rows_;        ///< [b, n, d]
+  at::Tensor not_usable_;  ///< [b, n]
+  at::Tensor count_;       ///< [b] float64: usable rows
+  at::Tensor norms_;       ///< [b, n] float64, 1 where not usable
+  at::Tensor unit_;        ///< [b, n, d]
+  at::Tensor sum_;         ///< [b] float64: sum of value over ordered pairs so far
+  at::Tensor force_;       ///< [b, n, d]: sum_j 2 f'(c_ij) w^_j, in the end without its part along w_i
 };
 
 /// The same gradient as one expression that autograd can differentiate again, in float64 and with n x n cosines.
@@ -209,32 +169,41 @@ at::Tensor differentiable_pair_gradient(const Kernel& kernel, const at::Tensor& 
   const at::Tensor norms = at::where(used, row_norms(rows).unsqueeze(-1), 1.0);
   const at::Tensor unit = at::where(used, rows.to(at::kDouble) / norms, 0.0);
   const at::Tensor itself = at::eye(rows.size(1), usable.options());
-  const at::Tensor pairs = used.logical_and(usable.unsqueeze(1)).logical_and(itself.logical_not());
   const at::Tensor n = usable_count(usable).reshape({-1, 1, 1});
-  const at::Tensor cosines = at::where(pairs, at::bmm(unit, unit.transpose(1, 2)), 0.0);
-  const at::Tensor scale = at::where(n >= 2, kernel.scale(n) * grad_output.to(at::kDouble).reshape({-1, 1, 1}), 0.0);
-  const auto slope = [&] {
-    if constexpr (DivergingKernel<Kernel>) {
-      return kernel.slope_everywhere(cosines);
-    } else {
-      return kernel.slope(cosines, n);
-    }
-  };
-  const at::Tensor force = at::bmm(at::where(pairs, slope(), 0.0) * (2 * scale), unit);
-  return ((force - unit * (force * unit).sum(-1, true)) / norms).to(rows.scalar_type());
+  const at::Tensor scale =
+      at::where(n >= 2, kernel.scale(n), 0.0) * grad_output.to(at::kDouble).reshape({-1, 1, 1}) * 2;
+  const at::Tensor all = at::bmm(unit, unit.transpose(1, 2));
+  at::Tensor pairs = used.logical_and(usable.unsqueeze(1)).logical_and(itself.logical_not());
+  at::Tensor near;
+  if constexpr (DivergingKernel<Kernel>) {
+    near = near_mask(kernel, all.detach()).logical_and_(pairs);
+    pairs = pairs.logical_and(near.logical_not());
+  }
+  const at::Tensor cosines = at::where(pairs, all, 0.0);
+  const at::Tensor force = at::bmm(at::where(pairs, kernel.slope(cosines, n), 0.0) * scale, unit);
+  at::Tensor gradient = (force - unit * (force * unit).sum(-1, true)) / norms;
+  if constexpr (DivergingKernel<Kernel>) {
+    const PairList list(near, 0);
+    const at::Tensor flat = rows.reshape({-1, rows.size(2)});
+    const at::Tensor theta = pair_angles(flat, norms.reshape(-1), list.first, list.second);
+    const at::Tensor weight = -kernel.slope_at(theta) * scale.reshape(-1).index_select(0, list.matrix);
+    const at::Tensor part = first_parts(flat, list.first, list.second, rows.size(1), weight);
+    gradient = gradient.reshape({-1, rows.size(2)}).index_add(0, list.first, part).reshape(rows.sizes());
+  }
+  return gradient.to(rows.scalar_type());
 }
 
 /// Kernels are kept for the backward pass as the numbers parameters(), from which Kernel::from makes them again.
 template <PairKernel Kernel>
 struct PairSumFunction : torch::autograd::Function<PairSumFunction<Kernel>> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& rows, const at::Tensor& usable,
-                            const Kernel& kernel) {
+                            const Kernel& kernel, bool with_gradient) {
     context->saved_data["kernel"] = kernel.parameters();
-    const PairSum<Kernel> sum(kernel, rows, usable, rows.requires_grad());
+    const PairSum<Kernel> sum(kernel, rows, usable, with_gradient);
+    const at::Tensor value = sum.value();
     // Kept for the backward pass in the size of the rows; the cosines are not computed a second time.
-    const at::Tensor gradient = rows.requires_grad() ? sum.gradient(at::ones_like(sum.value())) : at::Tensor();
-    context->save_for_backward({rows, usable, gradient});
-    return sum.value();
+    context->save_for_backward({rows, usable, with_gradient ? sum.gradient(at::ones_like(value)) : at::Tensor()});
+    return value;
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
@@ -242,16 +211,18 @@ struct PairSumFunction : torch::autograd::Function<PairSumFunction<Kernel>> {
     const FullPrecisionGuard guard;
     const auto saved = context->get_saved_variables();
     if (!at::GradMode::is_enabled()) {
-      return {saved[2] * grad_outputs[0].reshape({-1, 1, 1}), at::Tensor(), at::Tensor()};
+      return {saved[2] * grad_outputs[0].reshape({-1, 1, 1}), at::Tensor(), at::Tensor(), at::Tensor()};
     }
     const Kernel kernel = Kernel::from(context->saved_data["kernel"].toDoubleVector());
-    return {differentiable_pair_gradient(kernel, saved[0], saved[1], grad_outputs[0]), at::Tensor(), at::Tensor()};
+    return {differentiable_pair_gradient(kernel, saved[0], saved[1], grad_outputs[0]), at::Tensor(), at::Tensor(),
+            at::Tensor()};
   }
 };
 
 template <PairKernel Kernel>
 at::Tensor pair_sum(const Kernel& kernel, const at::Tensor& rows, const at::Tensor& usable) {
-  return PairSumFunction<Kernel>::apply(rows, usable, kernel);
+  const bool with_gradient = at::GradMode::is_enabled() && rows.requires_grad();  // known out here alone
+  return PairSumFunction<Kernel>::apply(rows, usable, kernel, with_gradient);
 }
 
 template <PairKernel Kernel>

@@ -42,15 +42,6 @@ struct EnergyKernel {
     return half_space ? one_slope(c) - one_slope(-c) : one_slope(c);
   }
 
-  /// The slope at every cosine, near ones included, for double backward.
-  at::Tensor slope_everywhere(const at::Tensor& c) const {
-    const auto one = [&](const at::Tensor& cosine) {
-      const at::Tensor distance = (2 - 2 * cosine).clamp_min(1e-30).sqrt();
-      return -slope_at_distance(distance) / distance;  // dr/dc = -1/r
-    };
-    return half_space ? one(c) - one(-c) : one(c);
-  }
-
   /// Over the half-space 2n points: each ordered pair of rows stands for two at the angle and two at its supplement.
   at::Tensor scale(const at::Tensor& n) const { return half_space ? 1 / (n * (2 * n - 1)) : 1 / (n * (n - 1)); }
 
