@@ -61,6 +61,7 @@ std::pair<at::Tensor, at::Tensor> value_and_gradient(Objective& objective, const
     return objective.value_and_gradient(rows, usable, grad_output);
   } else {
     const at::AutoGradMode enable(true);
+    const FullPrecisionGuard guard;
     const at::Tensor leaf = rows.detach().requires_grad_();
     const at::Tensor values = values_of(objective, leaf, usable);
     return {values.detach(), torch::autograd::grad({values}, {leaf}, {grad_output}).front()};

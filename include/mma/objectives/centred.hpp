@@ -24,7 +24,7 @@ struct Centred {
   /// left out.
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) {
     const at::Tensor moved = minus_mean(rows, usable);
-    return objective(moved, still_usable(moved, rows, usable));
+    return objective(moved, still_usable(moved, rows, usable)).to(rows.scalar_type());
   }
 
   std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
@@ -32,7 +32,8 @@ struct Centred {
     const at::Tensor moved = minus_mean(rows, usable);
     const auto [value, gradient] =
         detail::value_and_gradient(objective, moved, still_usable(moved, rows, usable), grad_output);
-    return {value, minus_mean(gradient, usable)};  // the centring is its own transpose
+    // The centring is its own transpose.
+    return {value.to(rows.scalar_type()), minus_mean(gradient, usable).to(rows.scalar_type())};
   }
 
   std::map<std::string, at::Tensor> state() const requires HasState<Objective> { return objective.state(); }
@@ -41,11 +42,12 @@ struct Centred {
   }
 
  private:
+  /// In float64: rounded to float32 again, rows that are near would lose their angle.
   static at::Tensor minus_mean(const at::Tensor& rows, const at::Tensor& usable) {
-    const at::Tensor used = usable.unsqueeze(-1);
-    const at::Tensor count = usable.sum(-1).clamp_min(1).to(rows.scalar_type()).reshape({-1, 1, 1});
-    const at::Tensor mean = at::where(used, rows, 0.0).sum(1, true) / count;
-    return at::where(used, rows - mean, 0.0);
+    const at::Tensor used = usable.unsqueeze(-1), wide = rows.to(at::kDouble);
+    const at::Tensor count = detail::usable_count(usable).clamp_min(1).reshape({-1, 1, 1});
+    const at::Tensor mean = at::where(used, wide, 0.0).sum(1, true) / count;
+    return at::where(used, wide - mean, 0.0);
   }
 
   /// What rounding leaves of a row that equals the mean is no direction.

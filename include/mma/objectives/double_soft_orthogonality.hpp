@@ -16,9 +16,11 @@ namespace mma {
 struct DoubleSoftOrthogonality {
   /// rows [b, n, d], usable [b, n] -> [b]; n counts the usable rows; 0 for fewer than two. Twice differentiable.
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) const {
+    const detail::FullPrecisionGuard guard;
     const int64_t dimension = rows.size(2);
     const bool by_rows = rows.size(1) <= dimension;
-    const at::Tensor left = by_rows ? rows : rows.transpose(1, 2);
+    const at::Tensor used = at::where(usable.unsqueeze(-1), rows, 0.0);
+    const at::Tensor left = by_rows ? used : used.transpose(1, 2);
     const at::Tensor ones = by_rows ? usable.to(rows.scalar_type()) : at::ones_like(left.select(2, 0));
     const at::Tensor excess = at::bmm(left, left.transpose(1, 2)) - at::diag_embed(ones);
     const at::Tensor n = detail::usable_count(usable);

@@ -25,8 +25,10 @@ struct SpectralIsometry {
   /// rows [b, n, d], usable [b, n] -> [b], at least 0; 0 for fewer than two usable rows. Twice differentiable.
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) {
     TORCH_CHECK(iterations >= 1, "mma: SpectralIsometry has ", iterations, " iterations; expected 1 or more.");
+    const detail::FullPrecisionGuard guard;
     const bool by_rows = rows.size(1) <= rows.size(2);
-    const at::Tensor left = by_rows ? rows : rows.transpose(1, 2);
+    const at::Tensor used = at::where(usable.unsqueeze(-1), rows, 0.0);
+    const at::Tensor left = by_rows ? used : used.transpose(1, 2);
     const at::Tensor right = left.transpose(1, 2);
     // Rows that do not count are no dimensions of W W^T; W^T W does not see them as they are zero.
     const at::Tensor counts =
