@@ -67,7 +67,8 @@ void plot_histograms(const Report& report, const std::filesystem::path& path) {
   if (panels.empty()) throw UserError("cannot draw " + path.string() + ": no layer has two weight vectors");
   const double range = common_range(panels);
   for (Plot& panel : panels) panel.x_range = {-range, range};
-  write_png(path, panels, std::max(3, static_cast<int>(std::ceil(std::sqrt(panels.size())))));
+  const int columns = panels.size() <= 3 ? 3 : static_cast<int>(std::ceil(std::sqrt(panels.size())));
+  write_png(path, panels, columns);
 }
 
 }  // namespace mma::examples

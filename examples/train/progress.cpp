@@ -24,7 +24,7 @@ std::string progress_line(const StepProgress& progress, int columns) {
   const std::string head =
       formatted("epoch %lld/%lld ", static_cast<long long>(progress.epoch), static_cast<long long>(progress.epochs));
   std::string tail = formatted(" %3.0f %%  loss %.4f", 100 * fraction, progress.loss);
-  if (progress.regularization_loss) tail += formatted("  mma %+.4f", *progress.regularization_loss);
+  if (progress.regularization_loss) tail += formatted("  reg %+.4f", *progress.regularization_loss);
   tail += formatted("  %.0f images/s  ", progress.images_per_second) + duration(progress.seconds_left) + " left";
   const auto room = static_cast<size_t>(std::max(1, columns - 1));  // a full line would wrap
   const size_t words = head.size() + tail.size() + 2;               // the bar's brackets too
@@ -40,7 +40,7 @@ void PlainProgress::epoch(const EpochMetrics& metrics, int64_t epochs, bool regu
   const std::string total = std::to_string(epochs);
   std::string line = formatted("epoch %*lld/%s  loss %.4f", static_cast<int>(total.size()),
                                static_cast<long long>(metrics.epoch), total.c_str(), metrics.loss);
-  if (regularized) line += formatted("  mma %+.4f", metrics.regularization_loss);
+  if (regularized) line += formatted("  reg %+.4f", metrics.regularization_loss);
   line += formatted("  top-1 %.2f %%  top-5 %.2f %%  minimal angle %.1f deg  rate %g  ", metrics.top1, metrics.top5,
                     metrics.angles.mean_minimal_angle(), metrics.learning_rate);
   stream_ << line << duration(metrics.seconds) << std::endl;

@@ -7,10 +7,10 @@
 
 #include "common/atomic_file.hpp"
 #include "common/error.hpp"
+#include "common/interruption.hpp"
 #include "common/plot.hpp"
 #include "mma/version.hpp"
 #include "train/build_info.hpp"
-#include "common/interruption.hpp"
 #include "train/recipe.hpp"
 #include "train/run_plots.hpp"
 #include "train/training.hpp"

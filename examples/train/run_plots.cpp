@@ -1,6 +1,7 @@
 #include "train/run_plots.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "common/plot.hpp"
 
@@ -54,17 +55,37 @@ std::vector<size_t> spread_over(size_t count) {
   return chosen;
 }
 
+std::vector<Series> angles_over_training(const std::vector<EpochMetrics>& history) {
+  std::vector<Series> lines;
+  for (const size_t k : spread_over(history.size())) {
+    lines.push_back(by_layer("after epoch " + std::to_string(history[k].epoch), history[k].angles));
+  }
+  return lines;
+}
+
+constexpr size_t most_runs_over_training = 4;  // each has a panel of its own
+
+/// Tens of degrees around all angles of all panels but the first.
+std::pair<double, double> angle_range(const std::vector<Plot>& panels) {
+  double lowest = 90, highest = 0;
+  for (size_t k = 1; k < panels.size(); ++k) {
+    for (const Series& line : panels[k].lines) {
+      for (const double angle : line.y) {
+        lowest = std::fmin(lowest, angle);
+        highest = std::fmax(highest, angle);
+      }
+    }
+  }
+  return {10 * std::floor(lowest / 10), 10 * std::ceil(highest / 10)};
+}
+
 }  // namespace
 
 void plot_run(const std::vector<EpochMetrics>& history, const std::filesystem::path& accuracy,
               const std::filesystem::path& angles) {
   write_png(accuracy, {accuracy_panel({by_epoch("top-1", history, &EpochMetrics::top1),
                                        by_epoch("top-5", history, &EpochMetrics::top5)})});
-  std::vector<Series> lines;
-  for (const size_t k : spread_over(history.size())) {
-    lines.push_back(by_layer("after epoch " + std::to_string(history[k].epoch), history[k].angles));
-  }
-  write_png(angles, {angle_panel(std::move(lines))});
+  write_png(angles, {angle_panel(angles_over_training(history))});
 }
 
 void plot_comparison(const std::vector<NamedHistory>& runs, const std::filesystem::path& path) {
@@ -74,9 +95,17 @@ void plot_comparison(const std::vector<NamedHistory>& runs, const std::filesyste
     accuracies.push_back(by_epoch(name, history, &EpochMetrics::top1));
     angles.push_back(by_layer(name, history.back().angles));
   }
-  Plot accuracy = accuracy_panel(std::move(accuracies));
-  accuracy.title = "Test accuracy, top-1";
-  write_png(path, {accuracy, angle_panel(std::move(angles))});
+  std::vector<Plot> panels = {accuracy_panel(std::move(accuracies)), angle_panel(std::move(angles))};
+  panels[0].title = "Test accuracy, top-1";
+  if (runs.size() <= most_runs_over_training) {
+    for (const auto& [name, history] : runs) {
+      panels.push_back(angle_panel(angles_over_training(history)));
+      panels.back().title = name + ": minimal angle of a layer over the training";
+    }
+  }
+  const auto [lowest, highest] = angle_range(panels);
+  for (size_t k = 1; k < panels.size(); ++k) panels[k].y_range = {lowest, highest};
+  write_png(path, panels, 2);
 }
 
 }  // namespace mma::examples

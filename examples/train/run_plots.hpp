@@ -19,7 +19,8 @@ struct NamedHistory {
   std::vector<EpochMetrics> history;
 };
 
-/// Several runs in one picture: top-1 by epoch, minimal angle by layer after the last epoch.
+/// Several runs in one picture: top-1 by epoch, minimal angle by layer after the last epoch; of up to four runs also
+/// the angles over the training.
 void plot_comparison(const std::vector<NamedHistory>& runs, const std::filesystem::path& path);
 
 }  // namespace mma::examples

@@ -46,24 +46,25 @@ TEST(Progress, PlainIsOneLineAnEpoch) {
   progress.epoch(finished_epoch(), 164, true);
   EXPECT_EQ(text.str(),
             "start\n"
-            "epoch   9/164  loss 1.2500  mma -0.5000  top-1 71.50 %  top-5 98.25 %  minimal angle 45.0 deg  rate 0.01  "
+            "epoch   9/164  loss 1.2500  reg -0.5000  top-1 71.50 %  top-5 98.25 %  minimal angle 45.0 deg  "
+            "rate 0.01  "
             "12 s\n");
 }
 
 TEST(Progress, WithoutRegularizerShowsNone) {
   std::ostringstream text;
   PlainProgress(text).epoch(finished_epoch(), 9, false);
-  EXPECT_EQ(text.str().find("mma"), std::string::npos);
+  EXPECT_EQ(text.str().find("reg"), std::string::npos);
 }
 
 TEST(Progress, LineTellsEverything) {
   EXPECT_EQ(progress_line(half_way(), 200),
-            "epoch 3/8 [############............]  50 %  loss 1.2500  mma -0.5000  512 images/s  3:07 min left");
+            "epoch 3/8 [############............]  50 %  loss 1.2500  reg -0.5000  512 images/s  3:07 min left");
 }
 
 TEST(Progress, ANarrowTerminalShortensTheBarNotTheWords) {
   EXPECT_EQ(progress_line(half_way(), 80),
-            "epoch 3/8 [###...]  50 %  loss 1.2500  mma -0.5000  512 images/s  3:07 min left");
+            "epoch 3/8 [###...]  50 %  loss 1.2500  reg -0.5000  512 images/s  3:07 min left");
 }
 
 TEST(Progress, LineStaysWithinTheTerminal) {
