@@ -1,6 +1,7 @@
 // The Tammes problem: n points on the sphere in d dimensions with the largest minimal angle. Two solvers: the paper's
 // (section 4: SGD on any objective, many starts in one batch) and an annealed one, which comes much nearer to the best
-// known values. For n <= d + 1 there is mma::simplex. Not part of mma.hpp, because it takes seconds to compile.
+// known values. For n <= d + 1 there is mma::simplex; in one dimension points cannot move, and stay where they begin.
+// Not part of mma.hpp, because it takes seconds to compile.
 #pragma once
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -25,6 +26,7 @@
 #include <functional>
 #include <limits>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "detail/nearest_rows.hpp"
@@ -87,9 +89,10 @@ struct TammesAnnealedOptions {
   int64_t starts = 32;
   int64_t hops = 32;
   uint64_t seed = 1;
-  int64_t threads = 1;        ///< the result does not depend on it
-  int first_doubling = 3;     ///< exponents from 2^3 = 8 ...
-  int last_doubling = 20;     ///< ... to 2^20, about 1e6
+  int64_t threads = 1;     ///< the result does not depend on it
+  int first_doubling = 3;  ///< exponents from 2^3 = 8 ...
+  int last_doubling = 20;  ///< ... to 2^20, about 1e6
+  int doublings_a_stage = 1;
   double tolerance = 1e-5;    ///< a stage ends when a step gains less than this over its exponent
   int64_t iterations = 3000;  ///< of L-BFGS, for each exponent
   at::Tensor start;           ///< [n, d]: this instead of random starts; the result is never worse
@@ -201,14 +204,11 @@ struct Best {
   at::Tensor rows;
   double angle = 0;
 
-  /// Gives the configuration's minimal angle.
-  double keep(const at::Tensor& candidate) {
-    const double its_angle = minimal_angle(candidate);
+  void keep(const at::Tensor& candidate, double its_angle) {
     if (!rows.defined() || its_angle > angle) {
       rows = candidate;
       angle = its_angle;
     }
-    return its_angle;
   }
 };
 
@@ -223,10 +223,12 @@ class Annealer {
   template <typename Look>
   at::Tensor anneal(const at::Tensor& start, int first_doubling, const Look& look) {
     at::Tensor rows = unit(start);
-    for (int doublings = first_doubling; doublings <= options_.last_doubling; ++doublings) {
-      const auto look_at_stage = [&](double share) { return look(doublings - first_doubling + share); };
+    int stage = 0;
+    for (int doublings = first_doubling; doublings <= options_.last_doubling; doublings += options_.doublings_a_stage) {
+      const auto look_at_stage = [&](double share) { return look(stage + share); };
       const bool goes_on = minimise(rows, doublings, look_at_stage);
       rows = unit(rows);
+      ++stage;
       if (!goes_on) {
         break;
       }
@@ -305,7 +307,9 @@ class AnnealedSearch {
   static constexpr int gentle_doubling = 8;  ///< from here on points stay near their places
   static constexpr int64_t most_moved = 3;
 
-  int64_t stages(int first_doubling) const { return std::max(0, options_.last_doubling - first_doubling + 1); }
+  int64_t stages(int first_doubling) const {
+    return std::max(0, (options_.last_doubling - first_doubling) / options_.doublings_a_stage + 1);
+  }
 
   std::vector<Task> from_random() const {
     std::vector<Task> tasks;
@@ -319,7 +323,7 @@ class AnnealedSearch {
   /// The given points are the first best; equal ones among them are parted, which no gradient can do.
   std::vector<Task> from_given() {
     const at::Tensor given = unit(options_.start);
-    best_.keep(given);
+    best_.keep(given, minimal_angle(given));
     const at::Tensor noise = random_start(options_.points, options_.dimension, options_.seed);
     const at::Tensor parted = best_.angle < 1e-7 ? given + 1e-4 * noise : given;
     return {{parted, gentle_doubling}, {parted, options_.first_doubling}};
@@ -334,26 +338,30 @@ class AnnealedSearch {
     return best_.rows.index_copy(0, which, unit(places));
   }
 
-  /// Few points: a task a thread. Many: one task after another, the threads share its pairs.
+  /// Few points: a task a thread. Many: one task after another, the threads share its pairs. What threads do at the
+  /// same time does not matter to the best: it is chosen afterwards, the first of equals.
   void anneal(const std::vector<Task>& tasks) {
-    const auto count = static_cast<int64_t>(tasks.size());
     std::vector<at::Tensor> ends(tasks.size());
-    run_in_threads(count, many_points_ ? 1 : options_.threads, [&](int64_t k) {
-      if (stopped_ && best_.rows.defined()) {
+    std::vector<double> angles(tasks.size());
+    run_in_threads(static_cast<int64_t>(tasks.size()), many_points_ ? 1 : options_.threads, [&](int64_t k) {
+      if (stopped_ && k > 0) {
         return;
       }
-      const Task& task = tasks[static_cast<size_t>(k)];
+      const auto index = static_cast<size_t>(k);
       double done = 0;
       Annealer annealer(options_, many_points_ ? options_.threads : 1);
-      ends[static_cast<size_t>(k)] = annealer.anneal(task.rows, task.first_doubling, [&](double stages_done) {
-        const double more = stages_done - std::exchange(done, stages_done);
-        return look(more);
+      ends[index] = annealer.anneal(tasks[index].rows, tasks[index].first_doubling, [&](double stages_done) {
+        return look(stages_done - std::exchange(done, stages_done));
       });
+      angles[index] = minimal_angle(ends[index]);
+      const std::lock_guard lock(mutex_);
+      shown_angle_ = std::max(shown_angle_, angles[index]);
     });
     angles_.clear();
-    for (const at::Tensor& rows : ends) {
-      if (rows.defined()) {
-        angles_.push_back(best_.keep(rows));
+    for (size_t k = 0; k < ends.size(); ++k) {
+      if (ends[k].defined()) {
+        best_.keep(ends[k], angles[k]);
+        angles_.push_back(angles[k]);
       }
     }
   }
@@ -361,11 +369,14 @@ class AnnealedSearch {
   /// Tells how far the work is; false when it shall stop.
   bool look(double more_stages) {
     const std::lock_guard lock(mutex_);
+    if (stopped_) {
+      return false;
+    }
     stages_done_ += more_stages;
     if (callbacks_.progress) {
-      callbacks_.progress({std::min(1.0, stages_done_ / static_cast<double>(stages_)), best_.angle});
+      callbacks_.progress({std::min(1.0, stages_done_ / static_cast<double>(stages_)), shown_angle_});
     }
-    stopped_ = stopped_ || (callbacks_.stop && callbacks_.stop());
+    stopped_ = callbacks_.stop && callbacks_.stop();
     return !stopped_;
   }
 
@@ -376,6 +387,7 @@ class AnnealedSearch {
   double stages_done_ = 0;
   std::mutex mutex_;
   std::atomic<bool> stopped_ = false;
+  double shown_angle_ = 0;
   Best best_;
   std::vector<double> angles_;
 };
@@ -419,11 +431,13 @@ inline TammesResult tammes_paper(const AnyObjective& objective, const TammesPape
   }
   detail::Best best;
   if (options.start.defined()) {
-    best.keep(detail::unit(options.start));
+    best.keep(detail::unit(options.start), minimal_angle(options.start));
   }
   TammesResult result;
   for (const at::Tensor& end : schedule.best().to(at::kCPU).unbind()) {
-    result.start_angles.push_back(best.keep(detail::unit(end)));
+    const at::Tensor configuration = detail::unit(end);
+    result.start_angles.push_back(minimal_angle(configuration));
+    best.keep(configuration, result.start_angles.back());
   }
   result.points = best.rows;
   result.minimal_angle = best.angle;
@@ -437,6 +451,10 @@ inline TammesResult tammes_annealed(const TammesAnnealedOptions& options, const 
   TORCH_CHECK(options.threads >= 1 && options.hops >= 0 && (options.start.defined() || options.starts >= 1),
               "mma: tammes_annealed got ", options.starts, " starts, ", options.hops, " hops and ", options.threads,
               " threads; expected at least 1, 0 and 1.");
+  TORCH_CHECK(options.first_doubling >= 0 && options.first_doubling <= options.last_doubling &&
+                  options.last_doubling <= 24 && options.doublings_a_stage >= 1,
+              "mma: tammes_annealed got exponents from 2^", options.first_doubling, " to 2^", options.last_doubling,
+              "; expected a range within 2^0 to 2^24.");
   return detail::AnnealedSearch(options, callbacks).run();
 }
 
