@@ -130,10 +130,12 @@ class Regularizer {
     return total.defined() ? total : at::scalar_tensor(0.0, at::kFloat);
   }
 
-  /// The objective of each layer, without its coefficient and without a graph; 0 for layers that do not count.
+  /// The objective of each layer, without its coefficient and without a graph; 0 for layers that do not count. Random
+  /// draws made for it are not missed by the training.
   std::vector<std::pair<std::string, at::Tensor>> layer_losses() {
     const detail::FullPrecisionGuard guard;
     const at::NoGradGuard no_grad;
+    const auto before = state();
     std::vector<std::pair<std::string, at::Tensor>> result;
     for (const Layer& layer : layers_) {
       const at::Tensor rows = detail::in_computing_type(layer.rows());
@@ -146,6 +148,7 @@ class Regularizer {
       const at::Tensor values = detail::values_of(objective_, rows, usable);
       result.emplace_back(layer.name, at::where(shares > 0, values * shares, 0.0).sum());
     }
+    load_state(before);
     return result;
   }
 

@@ -158,6 +158,24 @@ TEST(SpectralIsometry, EachMatrixOfABatchHasAVectorOfItsOwn) {
   }
 }
 
+TEST(SpectralIsometry, ZeroRowsAreNoDimensions) {
+  const at::Tensor full = random_rows({5, 8}, 64, at::kDouble), zero = at::zeros({1, 8}, at::kDouble);
+  const at::Tensor rows = at::cat({full.narrow(0, 0, 2), zero, full.narrow(0, 2, 3)}).requires_grad_();
+  auto vector = reference::first_draw(6, 9);
+  vector.erase(vector.begin() + 2);
+  const at::Tensor value = mma::spectral_isometry_loss(rows, {.random = {.seed = 9}});
+  EXPECT_NEAR(value.item<double>(),
+              static_cast<double>(reference::spectral_isometry(reference::rows_of(full), vector, 2)), 1e-12);
+  value.backward();
+  EXPECT_EQ(rows.grad()[2].abs().max().item<double>(), 0);
+
+  // With more rows than dimensions the zero row is not seen at all.
+  const at::Tensor tall = random_rows({8, 3}, 65, at::kDouble);
+  const at::Tensor with_zero = at::cat({tall, at::zeros({1, 3}, at::kDouble)});
+  EXPECT_NEAR(mma::spectral_isometry_loss(with_zero).item<double>() / mma::spectral_isometry_loss(tall).item<double>(),
+              1, 1e-12);
+}
+
 TEST(SpectralIsometry, AnIsometryIsZero) {
   const at::Tensor weight = at::eye(4, 9, at::kDouble).requires_grad_();
   const at::Tensor value = mma::spectral_isometry_loss(weight);

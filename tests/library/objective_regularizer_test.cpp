@@ -163,6 +163,15 @@ TEST(RandomDraws, AResumedRunGoesOnBitForBit) {
   }
 }
 
+TEST(RandomDraws, LookingAtTheLayersDoesNotChangeTheTraining) {
+  for (const auto& [name, make] : drawing()) {
+    Network net;
+    mma::Regularizer<mma::AnyObjective> watched(net, make(3)), alone(net, make(3));
+    EXPECT_EQ(watched.layer_losses().size(), 4U);
+    EXPECT_EQ(watched.loss().item<double>(), alone.loss().item<double>()) << name;
+  }
+}
+
 TEST(RandomDraws, AStateWithoutItsDrawsIsRefused) {
   Network net;
   mma::Regularizer<mma::RieszFisher> regularizer(net);

@@ -123,13 +123,15 @@ struct PairEnergy {
  private:
   detail::EnergyKernel kernel() const {
     TORCH_CHECK(s >= 0 && std::isfinite(s), "mma: an energy's power s is ", s, "; expected 0 or more.");
-    TORCH_CHECK(closest > 0 && closest < 2, "mma: an energy's closest distance is ", closest, "; expected 0 to 2.");
+    TORCH_CHECK(closest > 0 && closest < 2, "mma: an energy's closest distance is ", closest,
+                "; expected more than 0, less than 2.");
     return {s, half_space, closest};
   }
 
   /// The rows that count in this call [b, k], ascending; undefined for all of them.
   at::Tensor draw(const at::Tensor& rows) {
-    TORCH_CHECK(share > 0 && share <= 1, "mma: an energy's share of the rows is ", share, "; expected 0 to 1.");
+    TORCH_CHECK(share > 0 && share <= 1, "mma: an energy's share of the rows is ", share,
+                "; expected more than 0, at most 1.");
     const int64_t n = rows.size(1);
     const int64_t count = std::min(n, std::max<int64_t>(2, std::llround(share * static_cast<double>(n))));
     return share < 1 ? random.rows(rows.size(0), n, count).to(rows.device()) : at::Tensor();
@@ -146,7 +148,8 @@ using RieszFisher = PairEnergy<2>;           ///< Eq 9; the paper's Table 1 take
 using Logarithmic = PairEnergy<0>;           ///< Eq 11
 using HypersphericalEnergy = PairEnergy<2>;  ///< MHE, with .s = 0, 1 or 2
 
-/// Eq 9 of a matrix [n, d] or a batch [b, n, d]; shapes, dtypes and errors as minimal_angle_loss.
+/// Eq 9 of a matrix [n, d] or a batch [b, n, d]; shapes, dtypes and errors as minimal_angle_loss. The objective is a
+/// copy: with a share of the rows each call makes the same draw, where Regularizer's makes the next.
 inline at::Tensor riesz_fisher_loss(const at::Tensor& weight, RieszFisher objective = {}) {
   return detail::loss_of(objective, weight, "riesz_fisher_loss");
 }

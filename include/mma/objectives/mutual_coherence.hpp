@@ -15,7 +15,7 @@ namespace mma {
 
 struct MutualCoherence {
   /// rows [b, n, d], usable [b, n] -> [b] in [0, 1]; 0 for fewer than two usable rows. Twice differentiable. Of several
-  /// closest pairs the one with the lowest index carries the gradient.
+  /// closest pairs the one with the lowest index carries the gradient; exact duplicates never part.
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) const {
     return Pairs::apply(rows, usable, choice);
   }

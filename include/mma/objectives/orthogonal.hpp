@@ -1,6 +1,7 @@
 // Orthogonal (Eq 14) and SimplexTarget (Eq 4): the cosines of all pairs drawn to one value, 0 or -1/(n-1).
 //   orthogonal  l = 1/2 |W^ W^T - I|_F^2          (the coefficient stands outside, as for every objective)
 //   simplex     l = |W^ W^T - C|_F^2,  C_ij = -1/(n-1) off the diagonal; 0 can be reached for d >= n - 1
+// As a cosine's, the gradient fades at a duplicate, so exact duplicates never part: see MinimalAngle.
 // Wang et al.: MMA Regularization, NeurIPS 2020; the first after Rodriguez et al.: Regularizing CNNs with Locally
 // Constrained Decorrelations, ICLR 2017.
 #pragma once

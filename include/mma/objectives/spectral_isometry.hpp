@@ -55,7 +55,8 @@ struct SpectralIsometry {
   }
 };
 
-/// Of a matrix [n, d] or a batch [b, n, d]; shapes, dtypes and errors as minimal_angle_loss.
+/// Of a matrix [n, d] or a batch [b, n, d]; shapes, dtypes and errors as minimal_angle_loss. The objective is a copy:
+/// each call makes the same draw, where Regularizer's makes the next.
 inline at::Tensor spectral_isometry_loss(const at::Tensor& weight, SpectralIsometry objective = {}) {
   return detail::loss_of(objective, weight, "spectral_isometry_loss");
 }
