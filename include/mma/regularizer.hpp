@@ -97,7 +97,8 @@ class Regularizer {
   Objective& objective() { return objective_; }
 
   /// sum_l coefficient_l * objective(layer l), a scalar with an autograd graph to the weights. Frozen layers, tied
-  /// weights' second occurrences and layers with fewer than two rows do not count.
+  /// weights' second occurrences and layers with fewer than two rows do not count. Of a grouped convolution the mean
+  /// over its groups counts, weighted by their usable rows, whether the objective is itself a mean or a sum.
   at::Tensor loss() {
     const detail::FullPrecisionGuard guard;
     ++step_;

@@ -180,10 +180,10 @@ inline std::vector<Real> first_draw(size_t count, uint64_t seed) {
 
 inline std::vector<Case> cases() {
   using namespace mma;
-  const auto energy_of = [](Real s, Real closest = 1e-3) {
+  const auto energy_of = [](Real s, Real closest = 1e-2) {
     return [=](const Rows& w) { return energy(w, s, closest); };
   };
-  const auto mirrored = [](Real s) { return [=](const Rows& w) { return half_space_energy(w, s, 1e-3); }; };
+  const auto mirrored = [](Real s) { return [=](const Rows& w) { return half_space_energy(w, s, 1e-2); }; };
   const auto srip = [](const Rows& w) {
     return spectral_isometry(w, first_draw(std::min(w.size(), w.front().size()), 5), 2);
   };
@@ -232,7 +232,7 @@ inline std::vector<Case> cases() {
        .parts = true},
       {.name = "CentredRieszFisher",
        .make = maker<Centred<RieszFisher>>(),
-       .formula = [](const Rows& w) { return energy(centred(w), 2, 1e-3); },
+       .formula = [](const Rows& w) { return energy(centred(w), 2, 1e-2); },
        .directions = false,
        .parts = true},
       {.name = "CentredOrthogonal",

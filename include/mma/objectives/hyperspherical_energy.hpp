@@ -95,7 +95,7 @@ struct PairEnergy {
   double s = DefaultPower;  ///< 0: logarithmic
   bool half_space = false;  ///< the energy of the 2n points w^_i and -w^_i
   double share = 1;         ///< of the rows, drawn anew at each call (at least 2); the paper's mini-batch takes 0.3
-  double closest = 1e-3;    ///< below this distance the energy is continued linearly
+  double closest = 1e-2;    ///< below this distance (0.6 degrees) the energy is continued linearly
   detail::RandomDraws random = {};  ///< of the mini-batch: RieszFisher{.share = 0.3, .random = {.seed = 7}}
 
   /// rows [b, n, d], usable [b, n] -> [b]; 0 for fewer than two usable rows. Twice differentiable.
