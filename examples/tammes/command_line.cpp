@@ -100,6 +100,9 @@ void add_table1(CLI::App& app, Table1Arguments& arguments) {
   app.footer(table1_footer);
   app.add_option("--seeds", arguments.seeds, "Seeds of each objective, of which the best counts (default: 3)")
       ->type_name("K");
+  app.add_option("--first-seed", arguments.first_seed, "The first of them (default: 1)")
+      ->type_name("S")
+      ->check(not_negative);
   app.add_option("--iterations", arguments.iterations, "Of the paper's method (default: 10000)")->type_name("N");
   app.add_option("--largest", arguments.largest, "Leave out the rows with more points (default: 600)")->type_name("N");
   app.add_option("--threads", arguments.threads, "CPU threads (default: all cores)")->type_name("T");

@@ -20,10 +20,11 @@
 namespace mma::examples {
 namespace {
 
-constexpr int64_t angles_drawn = 721;  // a quarter of a degree apart
+constexpr int64_t angles_drawn = 720;  // a quarter of a degree apart, never 0 or pi
 
 GradientCurve curve_of(const std::string& name, const std::string& objective) {
-  const at::Tensor angles = at::linspace(0, std::numbers::pi, angles_drawn, at::kDouble);
+  const double half_step = std::numbers::pi / static_cast<double>(2 * angles_drawn);
+  const at::Tensor angles = at::linspace(half_step, std::numbers::pi - half_step, angles_drawn, at::kDouble);
   const at::Tensor fixed = at::stack({at::ones_like(angles), at::zeros_like(angles)}, 1);
   const at::Tensor turned = at::stack({angles.cos(), angles.sin()}, 1);
   const at::Tensor rows = at::stack({fixed, turned}, 1).requires_grad_();  // [angles, 2, 2]

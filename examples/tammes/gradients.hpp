@@ -9,7 +9,7 @@ namespace mma::examples {
 /// The gradient norm of one objective of two unit vectors by the first, over the angle between them.
 struct GradientCurve {
   std::string name;
-  std::vector<double> angles;  ///< radians, from 0 to pi
+  std::vector<double> angles;  ///< radians, between 0 and pi
   std::vector<double> norms;
 };
 

@@ -23,7 +23,7 @@ struct KnownValue {
   int64_t points;
   double degrees;
   bool proven;        ///< nothing larger exists
-  double resolution;  ///< half a unit of the last digit given
+  double resolution;  ///< half a unit of its last digit, a whole one where it may be cut off instead of rounded
   std::string source;
 };
 

@@ -52,9 +52,11 @@ std::vector<double> numbers_of(const fs::path& path, std::string_view line, size
     if (line.starts_with('+')) line.remove_prefix(1);
     double number = 0;
     const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), number);
-    if (error != std::errc() && error != std::errc::result_out_of_range) {
+    if (error != std::errc()) {
       const std::string_view word = line.substr(0, std::min<size_t>(line.find_first_of(", \t\r"), 40));
-      refuse(path, c10::str("line ", line_number, " has '", word, "' where a number is expected"));
+      refuse(path, c10::str("line ", line_number, " has '", word, "'",
+                            error == std::errc::result_out_of_range ? ", which is beyond the range of numbers"
+                                                                    : " where a number is expected"));
     }
     numbers.push_back(number);
     line.remove_prefix(static_cast<size_t>(end - line.data()));

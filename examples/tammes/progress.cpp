@@ -34,8 +34,8 @@ double SolverProgress::seconds() const {
 
 void SolverProgress::show(const TammesProgress& progress) {
   const double now = seconds();
-  if (now - shown_ < (on_terminal_ ? seconds_between_bars : seconds_between_lines)) return;
-  shown_ = now;
+  if (now < next_) return;
+  next_ = now + (on_terminal_ ? seconds_between_bars : seconds_between_lines);
   std::string text = formatted(" %3.0f %%", 100 * progress.done);
   if (progress.minimal_angle > 0) text += formatted("  best %.6f degrees", degrees(progress.minimal_angle));
   if (progress.done > 0.01) text += "  " + duration(now / progress.done - now) + " left";

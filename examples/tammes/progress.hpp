@@ -25,7 +25,7 @@ class SolverProgress {
   bool on_terminal_;
   bool bar_is_shown_ = false;
   std::chrono::steady_clock::time_point start_;
-  double shown_ = 0;  ///< seconds after the start
+  double next_ = 1;  ///< when to show something again, in seconds after the start
 };
 
 }  // namespace mma::examples

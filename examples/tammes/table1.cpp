@@ -95,6 +95,13 @@ class Cells {
   mutable std::mutex mutex_;
 };
 
+/// "seed 1", "seeds 1 to 3"
+std::string seeds_of(const Table1Arguments& arguments) {
+  const uint64_t last = arguments.first_seed + static_cast<uint64_t>(arguments.seeds) - 1;
+  if (arguments.seeds == 1) return c10::str("seed ", last);
+  return c10::str("seeds ", arguments.first_seed, " to ", last);
+}
+
 class Table {
  public:
   explicit Table(const Table1Arguments& arguments)
@@ -126,7 +133,8 @@ class Table {
 
  private:
   std::string name(const PaperRow& row, const std::string& column) const {
-    const std::string effort = column == annealed ? "" : c10::str(" ", arguments_.seeds, "x", arguments_.iterations);
+    const std::string effort =
+        column == annealed ? "" : ", " + seeds_of(arguments_) + c10::str(", ", arguments_.iterations, " iterations");
     return c10::str("d=", row.d, " n=", row.n, " ", column, effort);
   }
 
@@ -151,6 +159,7 @@ class Table {
     options.points = row.n;
     options.dimension = row.d;
     options.starts = arguments_.seeds;
+    options.seed = arguments_.first_seed;
     options.iterations = arguments_.iterations;
     const AnyObjective objective = objective_named(column.objective, "objective").make(options.seed);
     const TammesResult result = tammes_paper(objective, options, {{}, [] { return interruption() != 0; }});
@@ -245,11 +254,11 @@ std::string cpu_model() {
 
 std::string how_it_was_made(const Table1Arguments& arguments, const Table& table) {
   return c10::str(
-      "Minimal angles in degrees. The objectives by the paper's method, best of ", arguments.seeds, " seeds, ",
+      "Minimal angles in degrees. The objectives by the paper's method, best of ", seeds_of(arguments), ", ",
       arguments.iterations,
       " iterations; annealed: this project's solver, polished.\nThe paper's figures are those of its Table 1 "
       "(0: two points coincide).\nmma ",
-      mma::version, ", mma-tammes table1 --seeds ", arguments.seeds, " --out ", arguments.out, " on ",
+      mma::version, ", mma-tammes table1 --seeds ", arguments.seeds, " --first-seed ", arguments.first_seed, " on ",
       std::thread::hardware_concurrency(), " cores (", cpu_model(), "): annealed column ",
       duration(table.seconds_of(true)), " by the clock, the objectives together ", duration(table.seconds_of(false)),
       " on one core each.\n");

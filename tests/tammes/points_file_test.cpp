@@ -1,0 +1,141 @@
+// Points in files: every format there and back, what NumPy wrote, and files that nobody should trust.
+#include "tammes/points_file.hpp"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/tensor.h>
+#include <gtest/gtest.h>
+
+#include "../common/test_files.hpp"
+#include "common/error.hpp"
+
+namespace mma::examples {
+namespace {
+
+using namespace mma::tests;
+
+const std::string data = std::string(MMA_TEST_DATA) + "/";
+
+at::Tensor fixture() {
+  return at::tensor(std::vector<double>{1, 0.5, -0.25, 0.1, -2, 3e-5, -1e10, 7, 0}, at::kDouble).view({3, 3});
+}
+
+class PointsFile : public testing::Test {
+ protected:
+  /// The sentence with which these bytes are refused.
+  std::string refusal(const std::string& bytes) const {
+    write_bytes(path(), bytes);
+    return message_of<UserError>([&] { read_points(path()); });
+  }
+  void expect_refused(const std::string& bytes, const std::string& sentence) const {
+    EXPECT_EQ(refusal(bytes), path() + ": " + sentence);
+  }
+  at::Tensor read(const std::string& bytes) const {
+    write_bytes(path(), bytes);
+    return read_points(path());
+  }
+  std::string path() const { return folder_ / "points"; }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(PointsFile, EveryFormatGivesBackTheSameBits) {
+  const at::Tensor points = at::randn({17, 5}, at::kDouble);
+  for (const PointsFormat format : {PointsFormat::csv, PointsFormat::txt, PointsFormat::npy}) {
+    write_points(path(), points, format);
+    EXPECT_TRUE(at::equal(read_points(path()), points));
+  }
+}
+
+TEST_F(PointsFile, FormatByNameThenByEnding) {
+  EXPECT_EQ(points_format("npy", "a.csv"), PointsFormat::npy);
+  EXPECT_EQ(points_format("", "a.npy"), PointsFormat::npy);
+  EXPECT_EQ(points_format("", "a.txt"), PointsFormat::txt);
+  EXPECT_EQ(points_format("", "a.dat"), PointsFormat::csv);
+  EXPECT_EQ(points_format("", "a"), PointsFormat::csv);
+}
+
+TEST_F(PointsFile, ReadsWhatNumPyWrote) {
+  for (const char* name : {"float64.npy", "big_endian.npy", "by_columns.npy"}) {
+    EXPECT_TRUE(at::equal(read_points(data + name), fixture())) << name;
+  }
+  EXPECT_TRUE(at::equal(read_points(data + "float32.npy"), fixture().to(at::kFloat).to(at::kDouble)));
+}
+
+TEST_F(PointsFile, WritesTheBytesThatNumPyWrites) {
+  write_points(path(), fixture(), PointsFormat::npy);
+  EXPECT_EQ(read_bytes(path()), read_bytes(data + "float64.npy"));
+}
+
+TEST_F(PointsFile, ReadsTextAsPeopleWriteIt) {
+  const at::Tensor expected = at::tensor(std::vector<double>{1.0, 2.0, -0.5, 4e-3}, at::kDouble).view({2, 2});
+  for (const char* text :
+       {"1,2\n-0.5,4e-3\n", "1 2\n-0.5 4e-3", "# x y\r\n1, 2\r\n\r\n-.5 ,\t.004\r\n", "  +1\t2 \n -5e-1 0.004 "}) {
+    EXPECT_TRUE(at::equal(read(text), expected)) << text;
+  }
+}
+
+TEST_F(PointsFile, RefusesTextThatIsNotPoints) {
+  expect_refused("", "it holds no points");
+  expect_refused("\n\n# nothing\n", "it holds no points");
+  expect_refused("1,2,3\n", "it holds a single point; at least 2 are needed");
+  expect_refused("1,2\n3,4,5\n", "line 2 has 3 numbers, but the lines before it have 2");
+  expect_refused("1,2\n3\n", "line 2 has 1 numbers, but the lines before it have 2");
+  expect_refused("x,y\n1,2\n", "line 1 has 'x' where a number is expected");
+  expect_refused("1,2\n3,\n", "line 2 ends in a comma");
+  expect_refused("1,2\n,3\n", "line 2 has '' where a number is expected");
+  expect_refused("1,2\n3,4abc\n", "line 2 has 'abc' where a comma or a blank is expected");
+  expect_refused("1,2\nnan,4\n", "point 2 is not finite");
+  expect_refused("inf,2\n3,4\n", "point 1 is not finite");
+  expect_refused("1,2\n1e999,4\n", "line 2 has '1e999', which is beyond the range of numbers");
+  expect_refused("1,2\n0,0\n3,4\n", "point 2 is zero and so has no direction");
+  EXPECT_NE(refusal("\x7f"
+                    "ELF\x02\x01\x01 binary"),
+            "");
+  EXPECT_EQ(message_of<UserError>([&] { read_points(folder_ / "absent"); }),
+            "cannot read the points in " + (folder_ / "absent").string());
+  EXPECT_NE(message_of<UserError>([&] { read_points(folder_.path()); }), "");
+}
+
+std::string npy(const std::string& header, size_t bytes, char version = 1) {
+  std::string text = "\x93NUMPY";
+  text += version;
+  text += '\0';
+  text += static_cast<char>(header.size() % 256);
+  text += static_cast<char>(header.size() / 256);
+  if (version > 1) text += std::string(2, '\0');
+  return text + header + std::string(bytes, '?');
+}
+
+TEST_F(PointsFile, RefusesHostileNpy) {
+  const auto header = [](const std::string& type, const std::string& shape) {
+    return "{'descr': '" + type + "', 'fortran_order': False, 'shape': " + shape + ", }\n";
+  };
+  EXPECT_EQ(read(npy(header("<f8", "(2, 2)"), 32)).size(0), 2);
+  EXPECT_EQ(read(npy(header("<f8", "(2, 2)"), 32, 2)).size(0), 2);
+  const std::string promise = "its npy header promises ";
+  expect_refused(npy(header("<f8", "(2, 2)"), 31), promise + "2 x 2 numbers, but 31 bytes follow it");
+  expect_refused(npy(header("<f8", "(2, 2)"), 40), promise + "2 x 2 numbers, but 40 bytes follow it");
+  expect_refused(npy(header("<f8", "(4294967296, 4294967296)"), 0),
+                 promise + "4294967296 x 4294967296 numbers, but 0 bytes follow it");
+  expect_refused(npy(header("<f8", "(9999999999, 2)"), 16), promise + "9999999999 x 2 numbers, but 16 bytes follow it");
+  expect_refused(npy(header("<f8", "(0, 3)"), 0), "it holds no points");
+  expect_refused(npy(header("<f8", "(4,)"), 32), "its shape is (4,); expected (points, dimension)");
+  expect_refused(npy(header("<f8", "(2, 1, 2)"), 32), "its shape is (2, 1, 2); expected (points, dimension)");
+  expect_refused(npy(header("<i8", "(2, 2)"), 32), "it holds numbers of type '<i8'; expected float64 or float32");
+  expect_refused(npy(header("|O", "(2, 2)"), 32), "it holds numbers of type '|O'; expected float64 or float32");
+  expect_refused(npy("__import__('os').system('true')\n", 32), "its npy header is not that of a matrix of numbers");
+  expect_refused(npy("", 0), "its npy header is not that of a matrix of numbers");
+  expect_refused(npy(header("<f8", "(2, 2)"), 32, 9), "it is not a whole npy file");
+  expect_refused("\x93NUMPY", "it is not a whole npy file");
+  expect_refused(npy(header("<f8", "(2, 2)"), 32).substr(0, 40), "it is not a whole npy file");
+  EXPECT_NE(refusal(npy(std::string(60000, '('), 32)), "");
+}
+
+TEST_F(PointsFile, AFailedWriteLeavesWhatWasThere) {
+  EXPECT_NE(message_of<UserError>([&] { write_points(folder_ / "no" / "p.csv", fixture(), PointsFormat::csv); }), "");
+}
+
+}  // namespace
+}  // namespace mma::examples
