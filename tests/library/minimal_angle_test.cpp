@@ -406,11 +406,13 @@ TEST(CpuLoops, GiveTheNumbersOfTheTensorOperations) {
     rows[1][7].zero_();
     rows[2][9].copy_(-rows[2][1]);
     const at::Tensor usable = mma::detail::usable_rows(rows);
-    const at::Tensor nearest = mma::detail::nearest_rows(rows, mma::detail::row_norms(rows), usable);
+    const at::Tensor norms = mma::detail::row_norms(rows);
+    const at::Tensor nearest = mma::detail::nearest_rows(rows, norms, usable);
+    const at::Tensor angles = mma::detail::angles_to(rows, norms, usable, nearest);
     const at::Tensor weight = at::rand({3, 33}, at::kDouble).masked_fill(usable.logical_not(), 0);
-    const at::Tensor loops = mma::detail::nearest_angle_gradient(rows, nearest, weight);
+    const at::Tensor loops = mma::detail::nearest_angle_gradient(rows, norms, nearest, angles, weight);
     const at::Tensor operations =
-        mma::detail::nearest_angle_gradient(rows.clone().requires_grad_(), nearest, weight).detach();
+        mma::detail::nearest_angle_gradient(rows.clone().requires_grad_(), norms, nearest, angles, weight).detach();
     EXPECT_LT(relative_error(loops, operations.to(at::kDouble)), type == at::kFloat ? 1e-6 : 1e-13);
   }
 }

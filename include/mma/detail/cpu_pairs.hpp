@@ -9,12 +9,14 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <span>
 #include <type_traits>
 #include <vector>
+
+#include "cpu_loops.hpp"
 
 namespace mma::detail {
 
@@ -44,38 +46,19 @@ void with_data(const at::Tensor& contiguous, const Function& function) {
   }
 }
 
-/// sum_k term(k) in eight interleaved partial sums, which compilers turn into vector instructions.
-template <typename Term>
-double lane_sum(int64_t count, const Term& term) {
-  std::array<double, 8> lanes{};
-  int64_t k = 0;
-  for (; k + 8 <= count; k += 8) {
-    for (int64_t lane = 0; lane < 8; ++lane) {
-      lanes[static_cast<size_t>(lane)] += term(k + lane);
-    }
-  }
-  for (int64_t lane = 0; k < count; ++k, ++lane) {
-    lanes[static_cast<size_t>(lane)] += term(k);
-  }
-  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
-}
-
 /// How many rows or pairs a thread takes at least.
 inline int64_t rows_per_thread(int64_t dimension) { return std::max<int64_t>(1, 32768 / dimension); }
 
-/// |w| in float64. Squares of float64 overflow at 1e154: scaled by the largest entry there.
+/// |w| in float64. Squares of float64 overflow at 1e154: scaled there by a power of two near the largest entry.
 template <typename T>
 double cpu_norm(const T* w, int64_t dimension) {
   double scale = 1;
   if constexpr (std::is_same_v<T, double>) {
     const double largest =
         std::abs(*std::max_element(w, w + dimension, [](T a, T b) { return std::abs(a) < std::abs(b); }));
-    scale = largest > 0 && std::isfinite(largest) ? largest : 1;
+    scale = largest > zero_norm && std::isfinite(largest) ? std::exp2(std::floor(std::log2(largest))) : 1;
   }
-  return scale * std::sqrt(lane_sum(dimension, [&](int64_t k) {
-           const double value = static_cast<double>(w[k]) / scale;
-           return value * value;
-         }));
+  return scale * std::sqrt(square_sum(w, 1 / scale, dimension));
 }
 
 /// Norms [...] of rows [..., d], float64.
@@ -103,11 +86,13 @@ struct PairLengths {
 template <typename T>
 PairLengths pair_lengths(const T* first, double inverse_first, const T* second, double inverse_second,
                          int64_t dimension) {
-  const auto square = [](double x) { return x * x; };
-  const auto a = [&](int64_t k) { return static_cast<double>(first[k]) * inverse_first; };
-  const auto b = [&](int64_t k) { return static_cast<double>(second[k]) * inverse_second; };
-  return {std::sqrt(lane_sum(dimension, [&](int64_t k) { return square(a(k) - b(k)); })),
-          std::sqrt(lane_sum(dimension, [&](int64_t k) { return square(a(k) + b(k)); }))};
+  const PairSquares squares = pair_squares<T>({first, inverse_first}, {second, inverse_second}, dimension);
+  return {std::sqrt(squares.difference), std::sqrt(squares.sum)};
+}
+
+inline double angle_of(const PairLengths& lengths, double duplicate) {
+  const auto [difference, sum] = lengths;
+  return difference <= duplicate ? 0 : sum <= duplicate ? std::numbers::pi : 2 * std::atan2(difference, sum);
 }
 
 /// Angles [p] between rows first[k] and second[k] of contiguous rows [m, d] with norms [m].
@@ -126,9 +111,8 @@ inline at::Tensor cpu_pair_angles(const at::Tensor& rows, const at::Tensor& norm
     at::parallel_for(0, pairs, rows_per_thread(dimension), [&](int64_t begin, int64_t end) {
       for (int64_t p = begin; p < end; ++p) {
         const int64_t r = first_index[p], s = second_index[p];
-        const auto [difference, sum] =
-            pair_lengths(w + r * dimension, 1 / norm[r], w + s * dimension, 1 / norm[s], dimension);
-        angle[p] = difference <= duplicate ? 0 : sum <= duplicate ? std::numbers::pi : 2 * std::atan2(difference, sum);
+        angle[p] = angle_of(pair_lengths(w + r * dimension, 1 / norm[r], w + s * dimension, 1 / norm[s], dimension),
+                            duplicate);
       }
     });
   });
@@ -195,17 +179,23 @@ struct ChosenBy {
       rows[static_cast<size_t>(next[target(r)]++)] = r;
     }
   }
+
+  std::span<const int64_t> of(int64_t r) const {
+    const auto row = static_cast<size_t>(r);
+    return std::span(rows).subspan(static_cast<size_t>(begin[row]), static_cast<size_t>(begin[row + 1] - begin[row]));
+  }
 };
 
 /// d(sum_r -weight_r theta(r, nearest(r)))/d rows for contiguous rows of matrices of n rows laid end to end.
 template <typename T>
 class CpuGradient {
  public:
-  CpuGradient(const T* rows, const double* norms, const int64_t* nearest, const double* weight, int64_t count,
-              int64_t matrix_rows, int64_t dimension, T* gradient)
+  CpuGradient(const T* rows, const double* norms, const int64_t* nearest, const double* angles, const double* weight,
+              int64_t count, int64_t matrix_rows, int64_t dimension, T* gradient)
       : rows_(rows),
         norms_(norms),
         nearest_(nearest),
+        angles_(angles),
         weight_(weight),
         count_(count),
         n_(matrix_rows),
@@ -215,13 +205,11 @@ class CpuGradient {
         chosen_by_(nearest, count, matrix_rows) {}
 
   void compute() {
+    for (int64_t r = 0; r < count_; ++r) {
+      terms_[static_cast<size_t>(r)] = terms_of(r);
+    }
     at::parallel_for(0, count_, rows_per_thread(dimension_), [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        terms_[static_cast<size_t>(r)] = terms_of(r);
-      }
-    });
-    at::parallel_for(0, count_, rows_per_thread(dimension_), [&](int64_t begin, int64_t end) {
-      std::vector<double> sum(static_cast<size_t>(dimension_));
+      std::vector<WeightedRow<T>> sum;
       for (int64_t r = begin; r < end; ++r) {
         write_row(r, sum);
       }
@@ -234,55 +222,52 @@ class CpuGradient {
   double inverse(int64_t r) const { return 1 / norms_[r]; }
 
   PairTerms terms_of(int64_t r) const {
-    const int64_t s = target(r);
-    if (s == r || weight_[r] == 0) {
+    if (target(r) == r || weight_[r] == 0) {
       return {};
     }
+    const PairLengths lengths{2 * std::sin(angles_[r] / 2), 2 * std::cos(angles_[r] / 2)};
     const auto entry = [&](int64_t k) { return static_cast<double>(row(r)[k]) * inverse(r); };
-    return pair_terms(pair_lengths(row(r), inverse(r), row(s), inverse(s), dimension_), weight_[r], r % n_, nearest_[r],
-                      dimension_, duplicate_distance(rows_type()), entry);
+    return pair_terms(lengths, weight_[r], r % n_, nearest_[r], dimension_, duplicate_distance(rows_type()), entry);
   }
 
   static constexpr at::ScalarType rows_type() { return std::is_same_v<T, double> ? at::kDouble : at::kFloat; }
 
-  /// sum += factor * unit vector of row r
-  void add_unit(std::vector<double>& sum, int64_t r, double factor) const {
-    if (factor == 0) {
-      return;
-    }
-    const T* w = row(r);
+  /// Row r is the sum of its own terms and of those of the rows that chose it, over its norm.
+  void write_row(int64_t r, std::vector<WeightedRow<T>>& sum) const {
     const double scale = inverse(r);
-    for (int64_t k = 0; k < dimension_; ++k) {
-      sum[static_cast<size_t>(k)] += factor * (static_cast<double>(w[k]) * scale);
-    }
-  }
-
-  void write_row(int64_t r, std::vector<double>& sum) const {
-    std::fill(sum.begin(), sum.end(), 0.0);
+    const auto add = [&](int64_t other, double factor) {
+      if (factor != 0) {
+        sum.push_back({row(other), factor * inverse(other) * scale});
+      }
+    };
+    sum.clear();
     const PairTerms& own = terms_[static_cast<size_t>(r)];
     double own_unit = own.first_unit + own.parting_unit;
-    sum[static_cast<size_t>(own.axis)] += own.parting;
-    add_unit(sum, target(r), own.other);
-    bool touched = own.other != 0 || own.parting != 0;
-    for (int64_t k = chosen_by_.begin[static_cast<size_t>(r)]; k < chosen_by_.begin[static_cast<size_t>(r) + 1]; ++k) {
-      const int64_t i = chosen_by_.rows[static_cast<size_t>(k)];
+    add(target(r), own.other);
+    for (const int64_t i : chosen_by_.of(r)) {
       const PairTerms& theirs = terms_[static_cast<size_t>(i)];
       own_unit += theirs.second_unit;
-      add_unit(sum, i, theirs.other + theirs.mirror * theirs.parting_unit);
-      sum[static_cast<size_t>(theirs.axis)] += theirs.mirror * theirs.parting;
-      touched = touched || theirs.other != 0 || theirs.parting != 0;
+      add(i, theirs.other + theirs.mirror * theirs.parting_unit);
     }
-    add_unit(sum, r, own_unit);
+    add(r, own_unit);
     T* out = gradient_ + r * dimension_;
-    const double scale = touched ? inverse(r) : 0;  // a zero row has no inverse norm
-    for (int64_t k = 0; k < dimension_; ++k) {
-      out[k] = static_cast<T>(sum[static_cast<size_t>(k)] * scale);
+    weighted_sum<T>(sum, dimension_, out);
+    const auto part = [&](const PairTerms& terms, double amount) {
+      if (amount != 0) {
+        out[terms.axis] += static_cast<T>(amount * scale);
+      }
+    };
+    part(own, own.parting);
+    for (const int64_t i : chosen_by_.of(r)) {
+      const PairTerms& theirs = terms_[static_cast<size_t>(i)];
+      part(theirs, theirs.mirror * theirs.parting);
     }
   }
 
   const T* rows_;
   const double* norms_;
   const int64_t* nearest_;
+  const double* angles_;
   const double* weight_;
   int64_t count_, n_, dimension_;
   T* gradient_;
@@ -290,17 +275,17 @@ class CpuGradient {
   ChosenBy chosen_by_;
 };
 
-/// As nearest_angle_gradient of pair_gradient.hpp.
-inline at::Tensor cpu_nearest_angle_gradient(const at::Tensor& rows, const at::Tensor& nearest,
-                                             const at::Tensor& weight) {
-  const at::Tensor contiguous = rows.contiguous(), norms = cpu_row_norms(contiguous), indices = nearest.contiguous(),
-                   weights = weight.contiguous();
+/// As nearest_angle_gradient of pair_gradient.hpp; norms [b, n] and angles [b, n] of the pairs, float64.
+inline at::Tensor cpu_nearest_angle_gradient(const at::Tensor& rows, const at::Tensor& norms, const at::Tensor& nearest,
+                                             const at::Tensor& angles, const at::Tensor& weight) {
+  const at::Tensor contiguous = rows.contiguous(), sizes = norms.contiguous(), indices = nearest.contiguous(),
+                   thetas = angles.contiguous(), weights = weight.contiguous();
   at::Tensor gradient = at::empty(rows.sizes(), rows.options());
   with_data(contiguous, [&](const auto* data) {
     using T = std::remove_const_t<std::remove_pointer_t<decltype(data)>>;
-    CpuGradient<T>(data, norms.const_data_ptr<double>(), indices.const_data_ptr<int64_t>(),
-                   weights.const_data_ptr<double>(), rows.size(0) * rows.size(1), rows.size(1), rows.size(2),
-                   gradient.mutable_data_ptr<T>())
+    CpuGradient<T>(data, sizes.const_data_ptr<double>(), indices.const_data_ptr<int64_t>(),
+                   thetas.const_data_ptr<double>(), weights.const_data_ptr<double>(), rows.size(0) * rows.size(1),
+                   rows.size(1), rows.size(2), gradient.mutable_data_ptr<T>())
         .compute();
   });
   return gradient;

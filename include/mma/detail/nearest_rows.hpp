@@ -26,17 +26,17 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <span>
 #include <vector>
 
+#include "cpu_search.hpp"
 #include "full_precision.hpp"
 #include "pair_angles.hpp"
 #include "row_norms.hpp"
 
 namespace mma::detail {
 
-inline constexpr int64_t inner_block = 512;                 ///< products are summed in blocks of so many terms
 inline constexpr int64_t tile_elements = int64_t{1} << 20;  ///< cosines held at a time
-inline constexpr int64_t few_candidates = 8;                ///< more than this go to the next, more accurate step
 inline constexpr double excluded_cosine = -4;               ///< a row itself, and rows that do not take part
 inline constexpr double lowest_cosine = -1.5;               ///< below any cosine, above excluded_cosine
 
@@ -235,6 +235,56 @@ inline std::vector<std::vector<int64_t>> search_in_float(const SearchedBatch& ma
   return unsettled;
 }
 
+/// The same on a CPU in T, the rows' own type, by tiles of the upper triangle; also decides between few candidates.
+template <typename T>
+std::vector<std::vector<int64_t>> search_tiles_on_cpu(const SearchedBatch& matrices, const bool* takes_part,
+                                                      int64_t* nearest) {
+  const int64_t n = matrices.rows.size(1), dimension = matrices.rows.size(2);
+  const at::Tensor norms = matrices.norms.contiguous();
+  const auto* norm = norms.const_data_ptr<double>();
+  const std::span<const double> all_norms(norm, static_cast<size_t>(norms.numel()));
+  // Products of rows as they are, unless their squares leave the range of T.
+  const double limit = std::sqrt(static_cast<double>(std::numeric_limits<T>::max())) / 1e4;
+  const bool scaled =
+      std::ranges::any_of(all_norms, [&](double length) { return length > limit || length < 1 / limit; });
+  const at::Tensor rows = matrices.rows.contiguous();
+  std::vector<T> inverse(all_norms.size());
+  for (size_t r = 0; r < inverse.size(); ++r) {
+    inverse[r] = takes_part[r] ? static_cast<T>(scaled ? 1 : 1 / norm[r]) : T{0};
+  }
+  const double window = 2 * cosine_error(dimension, std::numeric_limits<T>::epsilon() / 2);
+  const CpuSearch<T> search(scaled ? unit_rows(rows, norms) : rows, std::move(inverse), matrices.half_space, window);
+
+  const double duplicate = duplicate_distance(rows.scalar_type());
+  const T* w = rows.const_data_ptr<T>();
+  const auto angle = [&](int64_t r, int64_t s) {
+    const double theta =
+        angle_of(pair_lengths(w + r * dimension, 1 / norm[r], w + s * dimension, 1 / norm[s], dimension), duplicate);
+    return matrices.half_space ? std::min(theta, std::numbers::pi - theta) : theta;
+  };
+  at::parallel_for(0, norms.numel(), rows_per_thread(dimension), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const CandidateList<T>& list = search.lists()[static_cast<size_t>(r)];
+      double best = std::numeric_limits<double>::infinity();
+      for (int32_t k = 0; k < list.count; ++k) {
+        const int64_t column = list.columns[static_cast<size_t>(k)];
+        const double theta = list.count == 1 ? 0 : angle(r, r - r % n + column);
+        if (theta < best || (theta == best && column < nearest[r])) {
+          best = theta;
+          nearest[r] = column;
+        }
+      }
+    }
+  });
+  std::vector<std::vector<int64_t>> unsettled(static_cast<size_t>(matrices.rows.size(0)));
+  for (int64_t r = 0; r < norms.numel(); ++r) {
+    if (search.lists()[static_cast<size_t>(r)].overflow) {
+      unsettled[static_cast<size_t>(r / n)].push_back(r % n);
+    }
+  }
+  return unsettled;
+}
+
 /// The index [b, n] (int64, on the device) of the row nearest in angle to each row of rows [b, n, d], float32 or
 /// float64, given their norms [b, n] and which of them are usable; over the half-space nearest to the row or to its
 /// negative. Rows that are not usable or not finite neither have nor are a neighbour: they, and a row without any, name
@@ -252,7 +302,11 @@ inline at::Tensor nearest_rows(const at::Tensor& rows, const at::Tensor& norms, 
   auto* found = nearest.mutable_data_ptr<int64_t>();
 
   std::vector<std::vector<int64_t>> unsettled(static_cast<size_t>(batch));
-  if (rows.scalar_type() == at::kFloat && float32_products_are_exact(rows.device())) {
+  if (rows.is_cpu() && rows.scalar_type() == at::kDouble) {
+    unsettled = search_tiles_on_cpu<double>(matrices, flags, found);
+  } else if (rows.is_cpu() && float32_products_are_exact(rows.device())) {
+    unsettled = search_tiles_on_cpu<float>(matrices, flags, found);
+  } else if (rows.scalar_type() == at::kFloat && float32_products_are_exact(rows.device())) {
     unsettled = search_in_float(matrices, flags, found);
   } else {
     for (int64_t k = 0; k < batch * n; ++k) {

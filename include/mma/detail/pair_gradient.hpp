@@ -109,10 +109,12 @@ inline void add_pair_forces(at::Tensor& force, const at::Tensor& rows, const at:
   }
 }
 
-/// rows [b, n, d], nearest [b, n], weight [b, n] float64 -> d(sum_bi -weight_bi theta(i, nearest(i)))/d rows.
-inline at::Tensor nearest_angle_gradient(const at::Tensor& rows, const at::Tensor& nearest, const at::Tensor& weight) {
+/// rows [b, n, d] with norms [b, n], nearest [b, n] at angles [b, n], weight [b, n] float64
+/// -> d(sum_bi -weight_bi theta(i, nearest(i)))/d rows. Differentiable in rows and weight.
+inline at::Tensor nearest_angle_gradient(const at::Tensor& rows, const at::Tensor& norms, const at::Tensor& nearest,
+                                         const at::Tensor& angles, const at::Tensor& weight) {
   if (takes_cpu_loops(rows, weight)) {
-    return cpu_nearest_angle_gradient(rows, nearest, weight);
+    return cpu_nearest_angle_gradient(rows, norms, nearest, angles, weight);
   }
   const int64_t batch = rows.size(0), n = rows.size(1), dimension = rows.size(2);
   const at::Tensor flat_rows = rows.reshape({batch * n, dimension});
