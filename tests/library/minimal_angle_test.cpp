@@ -417,6 +417,22 @@ TEST(CpuLoops, GiveTheNumbersOfTheTensorOperations) {
   }
 }
 
+TEST(NearestRows, AreTheSameForTinyAndHugeRows) {
+  // Products of such rows leave float32's range.
+  const at::Tensor rows = random_rows(130, 6, 51, at::kFloat);
+  const auto expected = reference::nearest(reference::rows_of(rows)).index;
+  const at::Tensor factors = at::tensor({1e-30, 1.0, 1e30}, at::kDouble).repeat({44}).narrow(0, 0, 130).unsqueeze(1);
+  for (const at::Tensor& factor :
+       {at::full({1, 1}, 1e-30, at::kDouble), at::full({1, 1}, 1e30, at::kDouble), factors}) {
+    const at::Tensor scaled = (rows.to(at::kDouble) * factor).to(at::kFloat).unsqueeze(0);
+    const at::Tensor nearest =
+        mma::detail::nearest_rows(scaled, mma::detail::row_norms(scaled), mma::detail::usable_rows(scaled));
+    for (size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_EQ(nearest[0][static_cast<int64_t>(i)].item<int64_t>(), static_cast<int64_t>(expected[i])) << i;
+    }
+  }
+}
+
 TEST(NearestRows, NeedsNoSquareMatrix) {
   const auto peak_kib = [] {
     std::ifstream status("/proc/self/status");
