@@ -297,6 +297,8 @@ void write_png(const std::filesystem::path& path, const std::vector<Plot>& panel
   write_drawing(path, script_of(panels, columns));
 }
 
-void write_png(const std::filesystem::path& path, const Sphere& sphere) { write_drawing(path, sphere_script(sphere)); }
+void write_sphere_png(const std::filesystem::path& path, const Sphere& sphere) {
+  write_drawing(path, sphere_script(sphere));
+}
 
 }  // namespace mma::examples

@@ -45,6 +45,6 @@ bool plotting_available();
 void write_png(const std::filesystem::path& path, const std::vector<Plot>& panels, int columns = 3);
 
 /// Draws the sphere as seen from far away: what lies in front in strong colours, what lies behind in pale ones.
-void write_png(const std::filesystem::path& path, const Sphere& sphere);
+void write_sphere_png(const std::filesystem::path& path, const Sphere& sphere);
 
 }  // namespace mma::examples

@@ -186,7 +186,7 @@ void draw(const SolveArguments& arguments, const at::Tensor& points, double angl
   const auto* data = rows.const_data_ptr<double>();
   for (int64_t i = 0; i < rows.size(0); ++i) sphere.points.push_back({data[3 * i], data[3 * i + 1], data[3 * i + 2]});
   sphere.edges = edges;
-  write_png(arguments.plot, sphere);
+  write_sphere_png(arguments.plot, sphere);
   std::cout << "picture         " << arguments.plot << '\n';
 }
 

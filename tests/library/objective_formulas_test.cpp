@@ -261,9 +261,9 @@ TEST(ClosedForms, LogarithmicIsEq12) {
 TEST(ClosedForms, BelowTheClosestDistanceTheGradientStaysAtItsBound) {
   for (const double theta : angles()) {
     if (theta > 1e-3) continue;
-    expect_norms(mma::RieszFisher{.s = 2}, theta, 2e9 * std::cos(theta / 2), 1e-8);
-    expect_norms(mma::Logarithmic{}, theta, 1e3 * std::cos(theta / 2), 1e-8);
-    expect_norms(mma::Logarithmic{.closest = 0.01}, theta, 1e2 * std::cos(theta / 2), 1e-8);
+    expect_norms(mma::RieszFisher{.s = 2}, theta, 2e6 * std::cos(theta / 2), 1e-8);
+    expect_norms(mma::Logarithmic{}, theta, 1e2 * std::cos(theta / 2), 1e-8);
+    expect_norms(mma::Logarithmic{.closest = 1e-3}, theta, 1e3 * std::cos(theta / 2), 1e-8);
   }
 }
 
