@@ -15,17 +15,12 @@
 
 #include "full_precision.hpp"
 #include "nearest_rows.hpp"
+#include "network_pairs.hpp"
 #include "pair_angles.hpp"
 #include "pair_gradient.hpp"
 #include "row_norms.hpp"
 
 namespace mma::detail {
-
-/// Which pairs count.
-struct PairChoice {
-  bool half_space = false;    ///< angles between lines: the nearest of w_j and -w_j
-  bool closest_only = false;  ///< the one closest pair of a matrix instead of each row's
-};
 
 /// How many rows count in each matrix [b], float64.
 inline at::Tensor usable_count(const at::Tensor& usable) { return usable.sum(-1).to(at::kDouble); }
