@@ -21,6 +21,12 @@ enum class PairFunction {
   Cosine,      ///< cos theta (Eq 5)
 };
 
+/// An objective over pairs of nearest rows: what it takes of each.
+struct PairObjective {
+  PairFunction function = PairFunction::MinusAngle;
+  PairChoice choice;
+};
+
 /// The rows of one group of one layer.
 struct PairMatrix {
   at::Tensor rows;   ///< [n, d] contiguous, without a graph; the weight's own memory wherever that is possible
@@ -32,8 +38,7 @@ struct PairMatrix {
 struct PairPlan {
   std::vector<PairMatrix> matrices;
   std::vector<double> coefficients;  ///< of each layer
-  PairFunction function = PairFunction::MinusAngle;
-  PairChoice choice;
+  PairObjective objective;
 };
 
 /// What a pass found, which the gradient needs. Vectors over the rows of all matrices laid end to end, on the device.
@@ -48,6 +53,28 @@ struct FoundPairs {
   at::Tensor nearest;  ///< int32, index within the matrix; itself for a row without one
   at::Tensor angles;   ///< float64, theta_r
   at::Tensor slopes;   ///< float64, d value / d theta_r; NaN where it counts in a matrix with NaN or Inf
+};
+
+/// A pass that is made once and run at each step; it allocates nothing but what it gives.
+class PairNetwork {
+ public:
+  virtual ~PairNetwork() = default;
+
+  /// Values and pairs; with `nearest` (of an earlier pass) those pairs, exactly evaluated, instead of a search.
+  virtual FoundPairs find(const at::Tensor& nearest) = 0;
+
+  /// gradients[m] [n, d] (contiguous, of the rows' type) += scale * factor * d value/d rows; a factor is a scalar on
+  /// the device, 1 when undefined.
+  virtual void add_gradient(const FoundPairs& found, const std::vector<at::Tensor>& gradients, const at::Tensor& factor,
+                            double scale) = 0;
+
+  /// Both at once.
+  virtual FoundPairs find_and_add_gradient(const std::vector<at::Tensor>& gradients, double scale,
+                                           const at::Tensor& nearest) {
+    FoundPairs found = find(nearest);
+    add_gradient(found, gradients, {}, scale);
+    return found;
+  }
 };
 
 }  // namespace mma::detail
