@@ -7,6 +7,15 @@
 #include <cstdint>
 #include <vector>
 
+namespace mma {
+
+/// In what type a GPU's products look for a row's nearest row. The row found is the true nearest with each of them:
+/// what lies within the type's error is decided by exact angles. TF32 and bfloat16 are for GPUs with tensor cores for
+/// them.
+enum class SearchPrecision { Float32, TF32, BFloat16 };
+
+}  // namespace mma
+
 namespace mma::detail {
 
 /// Which pairs count.
