@@ -240,7 +240,7 @@ class CudaCompiler {
     }
     const int capability = runtime_.capability(device);
     if (capability < 70) {
-      return failed("its compute capability is below 7.0");
+      return failed(capability == 0 ? "no GPU answers" : "its compute capability is below 7.0");
     }
     const auto search = static_cast<int>(capability < 80 ? SearchPrecision::Float32 : precision);
     const auto [place, is_new] = cache_.try_emplace({capability, cuda_row_type(type), search});
@@ -308,7 +308,9 @@ class CudaLauncher : public KernelLauncher {
     const CudaRuntime& runtime = CudaCompiler::instance().runtime();
     for (const void* kernel : kernels_->kernels) {
       alignas(16) std::array<char, 1024> attributes;  // more than any version's cudaFuncAttributes
-      check(runtime.function_attributes(attributes.data(), kernel), "loading a kernel");
+      if (runtime.function_attributes(attributes.data(), kernel) != 0) {
+        runtime.last_error();  // then the first launch loads it, or says why not
+      }
     }
   }
 

@@ -6,24 +6,25 @@ namespace {
 
 using mma::detail::Nvrtc;
 
-TEST(CudaKernels, CompileForEveryTypeAndSearch) {
+class CudaKernelsFor : public testing::TestWithParam<int> {};
+
+TEST_P(CudaKernelsFor, CompileForEveryTypeAndSearch) {
   const Nvrtc nvrtc;
   if (!nvrtc) GTEST_SKIP() << "no NVRTC on this machine (libnvrtc.so.13, .12 or libnvrtc.so)";
-  for (const int capability : {80, 90, 100}) {
-    for (int rows = 0; rows < 4; ++rows) {
-      for (int search = 0; search < 3; ++search) {
-        const auto compiled = nvrtc.compile(mma::detail::cuda::source(rows, search), capability);
-        EXPECT_FALSE(compiled.binary.empty())
-            << "rows " << rows << ", search " << search << " for sm_" << capability << ":\n"
-            << compiled.log;
-        const std::string binary(compiled.binary.begin(), compiled.binary.end());
-        for (const char* name : mma::detail::cuda_kernel_names) {
-          EXPECT_NE(binary.find(name), std::string::npos) << name;
-        }
+  for (int rows = 0; rows < 4; ++rows) {
+    for (int search = 0; search < 3; ++search) {
+      const auto compiled = nvrtc.compile(mma::detail::cuda::source(rows, search), GetParam());
+      EXPECT_FALSE(compiled.binary.empty()) << "rows " << rows << ", search " << search << ":\n" << compiled.log;
+      const std::string binary(compiled.binary.begin(), compiled.binary.end());
+      for (const char* name : mma::detail::cuda_kernel_names) {
+        EXPECT_NE(binary.find(name), std::string::npos) << name;
       }
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(ComputeCapability, CudaKernelsFor, testing::Values(80, 90, 100),
+                         testing::PrintToStringParamName());
 
 TEST(CudaKernels, CompileWithoutTensorCoresForOlderOnes) {
   const Nvrtc nvrtc;

@@ -130,6 +130,18 @@ TEST(EmulatedCuda, ClusteredRowsFindTheTrueNearest) {
   EXPECT_GT(plainly_wrong, 0);
 }
 
+// More candidates than a list holds, and closer to each other than float32 can tell: the scan has to.
+TEST(EmulatedCuda, ATightClusterFindsTheTrueNearest) {
+  const at::Tensor rows = random_rows(1, 50, 3, at::kFloat) + 1e-4 * random_rows(60, 50, 4, at::kFloat);
+  const auto expected = reference::nearest(reference::rows_of(rows));
+  for (const auto precision : precisions) {
+    const at::Tensor nearest = emulated(plan_of({rows}, {}), precision).found.nearest;
+    for (int64_t r = 0; r < rows.size(0); ++r) {
+      EXPECT_EQ(nearest[r].item<int64_t>(), static_cast<int64_t>(expected.index[static_cast<size_t>(r)])) << r;
+    }
+  }
+}
+
 TEST(EmulatedCuda, SumsOfManyTermsAndManyTilesFindTheTrueNearest) {
   for (const auto& rows : {random_rows(1100, 3, 8, at::kFloat), random_rows(30, 1300, 9, at::kFloat)}) {
     CudaNetwork network(plan_of({rows}, {}), SearchPrecision::Float32,

@@ -4,6 +4,7 @@
 
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <numeric>
@@ -24,100 +26,105 @@ struct Index {
   int x = 0;
 };
 
-/// The block that runs: fibers take turns, each until a barrier.
+/// The block that runs: fibers take turns, each until a barrier at which it waits for others.
 class Block {
  public:
+  using Values = std::array<uint32_t, 6>;  ///< what a lane can show the others at a time
+
   /// Runs `kernel` once for each of the block's threads.
   void run(int block, int threads, const std::function<void()>& kernel) {
     block_.x = block;
     kernel_ = &kernel;
-    fibers_.resize(static_cast<size_t>(threads));
-    block_barrier_ = {};
+    if (fibers_.size() < static_cast<size_t>(threads)) fibers_.resize(static_cast<size_t>(threads));
+    threads_ = threads;
+    block_barrier_.waiting.clear();
     warp_barriers_.assign(static_cast<size_t>(threads + 31) / 32, {});
-    exchange_.assign(static_cast<size_t>(threads), 0);
-    running_ = threads;
+    ready_.clear();
     for (int t = 0; t < threads; ++t) {
-      start(t);
+      fibers_[static_cast<size_t>(t)].started = false;
+      ready_.push_back(t);
     }
-    for (int t = 0, idle = 0; running_ > 0; t = (t + 1) % threads) {
-      Fiber& fiber = fibers_[static_cast<size_t>(t)];
-      if (fiber.done) continue;
-      moved_ = false;
-      thread_.x = t;
-      swapcontext(&scheduler_, &fiber.context);
-      idle = moved_ || fiber.done ? 0 : idle + 1;
-      if (idle > 2 * threads) throw std::runtime_error("emulator: the block's threads wait for each other for ever");
+    int done = 0;
+    while (!ready_.empty()) {
+      thread_.x = ready_.front();
+      ready_.pop_front();
+      done += resume(fibers_[static_cast<size_t>(thread_.x)]) ? 1 : 0;
     }
+    if (done < threads) throw std::runtime_error("emulator: a block's threads wait for one that has returned");
   }
 
   const Index& thread() const { return thread_; }
   const Index& block() const { return block_; }
 
-  void wait_for_block() { wait(block_barrier_, static_cast<int>(fibers_.size())); }
+  void wait_for_block() { wait(block_barrier_, threads_); }
   void wait_for_warp() { wait(warp_barriers_[static_cast<size_t>(thread_.x / 32)], 32); }
 
-  /// Every lane gives a value and sees those of all.
-  std::array<uint64_t, 32> gather(uint64_t value) {
-    exchange_[static_cast<size_t>(thread_.x)] = value;
-    wait_for_warp();
-    std::array<uint64_t, 32> all;
-    std::copy_n(exchange_.begin() + thread_.x / 32 * 32, 32, all.begin());
-    wait_for_warp();
-    return all;
+  /// Every lane shows values and sees those of all, until its next call but one.
+  const std::array<Values, 32>& gather(const Values& values) {
+    Barrier& warp = warp_barriers_[static_cast<size_t>(thread_.x / 32)];
+    auto& shown = warp.shown[warp.passed % 2];
+    shown[static_cast<size_t>(thread_.x % 32)] = values;
+    wait(warp, 32);
+    return shown;
   }
 
  private:
   static constexpr size_t stack_bytes = 64 * 1024;
+  enum Switch { first, back, finished };
 
   struct Fiber {
     ucontext_t context;
+    jmp_buf place;
     std::unique_ptr<char[]> stack;
-    bool done = false;
+    bool started = false;
   };
 
   struct Barrier {
-    int arrived = 0, generation = 0;
+    std::vector<int> waiting;
+    size_t passed = 0;
+    std::array<std::array<Values, 32>, 2> shown;
   };
 
-  void start(int t) {
-    Fiber& fiber = fibers_[static_cast<size_t>(t)];
-    if (!fiber.stack) fiber.stack = std::make_unique<char[]>(stack_bytes);
-    fiber.done = false;
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.get();
-    fiber.context.uc_stack.ss_size = stack_bytes;
-    fiber.context.uc_link = &scheduler_;
-    makecontext(&fiber.context, &Block::enter, 0);
+  /// Until the fiber waits or returns; whether it has returned. Jumps rather than swapcontext, which asks the kernel
+  /// for signal masks each time.
+  bool resume(Fiber& fiber) {
+    const int how = _setjmp(scheduler_);
+    if (how == first) {
+      if (fiber.started) _longjmp(fiber.place, back);
+      fiber.started = true;
+      if (!fiber.stack) fiber.stack = std::make_unique<char[]>(stack_bytes);
+      getcontext(&fiber.context);
+      fiber.context.uc_stack.ss_sp = fiber.stack.get();
+      fiber.context.uc_stack.ss_size = stack_bytes;
+      fiber.context.uc_link = nullptr;
+      makecontext(&fiber.context, &Block::enter, 0);
+      setcontext(&fiber.context);
+    }
+    return how == finished;
   }
 
   static void enter();
 
-  /// A thread that has returned is missed at a barrier: the kernels must not have that.
   void wait(Barrier& barrier, int expected) {
-    const int generation = barrier.generation;
-    if (++barrier.arrived == expected) {
-      barrier.arrived = 0;
-      ++barrier.generation;
-      moved_ = true;
+    const int self = thread_.x;
+    if (static_cast<int>(barrier.waiting.size()) + 1 == expected) {
+      ++barrier.passed;
+      ready_.insert(ready_.end(), barrier.waiting.begin(), barrier.waiting.end());
+      barrier.waiting.clear();
       return;
     }
-    moved_ = true;
-    const int self = thread_.x;
-    while (barrier.generation == generation) {
-      swapcontext(&fibers_[static_cast<size_t>(self)].context, &scheduler_);
-      moved_ = barrier.generation != generation;
-    }
+    barrier.waiting.push_back(self);
+    if (_setjmp(fibers_[static_cast<size_t>(self)].place) == first) _longjmp(scheduler_, back);
   }
 
   Index thread_, block_;
+  int threads_ = 0;
   const std::function<void()>* kernel_ = nullptr;
   std::vector<Fiber> fibers_;
+  std::deque<int> ready_;
   Barrier block_barrier_;
   std::vector<Barrier> warp_barriers_;
-  std::vector<uint64_t> exchange_;
-  ucontext_t scheduler_;
-  int running_ = 0;
-  bool moved_ = false;
+  jmp_buf scheduler_;
 };
 
 inline Block& block() {
@@ -127,10 +134,8 @@ inline Block& block() {
 
 inline void Block::enter() {
   Block& self = emulator::block();
-  const int t = self.thread_.x;
   (*self.kernel_)();
-  self.fibers_[static_cast<size_t>(t)].done = true;
-  --self.running_;
+  _longjmp(self.scheduler_, finished);
 }
 
 /// All blocks of a launch, in an order of the seed's.
@@ -141,17 +146,11 @@ inline void launch(int64_t blocks, int threads, unsigned seed, const std::functi
   for (const int b : order) block().run(b, threads, kernel);
 }
 
-template <typename T>
-uint64_t bits_of(T value) {
-  uint64_t bits = 0;
-  std::memcpy(&bits, &value, sizeof value);
-  return bits;
-}
-template <typename T>
-T from_bits(uint64_t bits) {
-  T value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
+template <typename To, typename From>
+To bits_as(const From& value) {
+  To result{};
+  std::memcpy(&result, &value, std::min(sizeof result, sizeof value));
+  return result;
 }
 
 /// mma.sync m16n8k8 (TF32) or m16n8k16 (bfloat16): the layout of its fragments, and a sum that, like the hardware's, is
@@ -159,11 +158,9 @@ T from_bits(uint64_t bits) {
 template <int terms>
 void tensor_product(float (&sum)[4], const unsigned (&left)[4], const unsigned (&right)[2]) {
   const int lane = block().thread().x % 32, group = lane / 4, place = lane % 4;
-  std::array<std::array<uint64_t, 32>, 6> all;
-  for (size_t r = 0; r < 6; ++r) all[r] = block().gather(r < 4 ? left[r] : right[r - 4]);
-  const auto value = [](uint64_t bits, int part) {
-    const auto word = static_cast<unsigned>(bits);
-    return from_bits<float>(terms == 1 ? word : (part == 0 ? word << 16 : word & 0xffff0000u));
+  const auto& all = block().gather({left[0], left[1], left[2], left[3], right[0], right[1]});
+  const auto value = [](unsigned word, int part) {
+    return bits_as<float>(terms == 1 ? word : (part == 0 ? word << 16 : word & 0xffff0000u));
   };
   const auto cut = [](double exact) {
     const float nearest = static_cast<float>(exact);
@@ -177,8 +174,8 @@ void tensor_product(float (&sum)[4], const unsigned (&left)[4], const unsigned (
       const auto a_register = static_cast<size_t>(row / 8 + 2 * (word / 4)),
                  b_register = static_cast<size_t>(4 + word / 4);
       for (int part = 0; part < terms; ++part) {
-        total = cut(static_cast<double>(total) + static_cast<double>(value(all[a_register][a], part)) *
-                                                     static_cast<double>(value(all[b_register][b], part)));
+        total = cut(static_cast<double>(total) + static_cast<double>(value(all[a][a_register], part)) *
+                                                     static_cast<double>(value(all[b][b_register], part)));
       }
     }
   }
@@ -202,23 +199,25 @@ inline void __syncwarp() { emulator::block().wait_for_warp(); }
 
 template <typename T>
 T __shfl_sync(unsigned, T value, int lane) {
-  return emulator::from_bits<T>(emulator::block().gather(emulator::bits_of(value))[static_cast<size_t>(lane)]);
+  using emulator::Block;
+  return emulator::bits_as<T>(
+      emulator::block().gather(emulator::bits_as<Block::Values>(value))[static_cast<size_t>(lane)]);
 }
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, int other) {
   return __shfl_sync(mask, value, threadIdx.x % 32 ^ other);
 }
 inline unsigned __ballot_sync(unsigned, bool value) {
-  const auto all = emulator::block().gather(value);
+  const auto& all = emulator::block().gather({value ? 1u : 0u});
   unsigned result = 0;
-  for (size_t lane = 0; lane < 32; ++lane) result |= static_cast<unsigned>(all[lane]) << lane;
+  for (size_t lane = 0; lane < 32; ++lane) result |= all[lane][0] << lane;
   return result;
 }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
-inline int __float_as_int(float value) { return emulator::from_bits<int>(emulator::bits_of(value)); }
-inline float __int_as_float(int bits) { return emulator::from_bits<float>(emulator::bits_of(bits)); }
-inline double __longlong_as_double(long long bits) { return emulator::from_bits<double>(emulator::bits_of(bits)); }
+inline int __float_as_int(float value) { return emulator::bits_as<int>(value); }
+inline float __int_as_float(int bits) { return emulator::bits_as<float>(bits); }
+inline double __longlong_as_double(long long bits) { return emulator::bits_as<double>(bits); }
 inline int atomicMax(int* at, int value) {
   const int before = *at;
   *at = std::max(before, value);

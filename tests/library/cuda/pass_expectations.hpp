@@ -60,25 +60,23 @@ inline std::vector<at::Tensor> special_matrices(at::ScalarType type) {
   const auto random = [&](int64_t rows, int64_t dimension, uint64_t seed) {
     return random_rows(rows, dimension, seed, type);
   };
-  at::Tensor pairs = random(70, 16, 1), cluster = random(90, 20, 2), antipodes = random(20, 3, 3),
+  at::Tensor pairs = random(70, 16, 1), cluster = random(90, 140, 2), antipodes = random(20, 3, 3),
              zeros = random(66, 12, 4), sizes = random(30, 10, 5), line = random(6, 1, 6), none = random(9, 4, 7);
   pairs[40].copy_(pairs[3]);
   pairs[69].copy_(pairs[0]).mul_(2);
-  cluster.narrow(0, 5, 5).copy_(cluster[5].expand({5, 20}));
-  cluster.narrow(0, 30, 40).copy_(cluster[30].expand({40, 20}));
+  cluster.narrow(0, 5, 5).copy_(cluster[5].expand({5, 140}));
+  cluster.narrow(0, 30, 40).copy_(cluster[30].expand({40, 140}));
   antipodes[9].copy_(-antipodes[2]);
   antipodes[10].copy_(-antipodes[2]);
   zeros[0].zero_();
   zeros[64].zero_();
   none.narrow(0, 1, 8).zero_();
-  if (type == at::kHalf) {
-    sizes[3].mul_(1e-3);
-    sizes[4].mul_(1e3);
-  } else {
-    sizes[3].mul_(1e-30);
-    sizes[4].mul_(1e30);
-    sizes[6].copy_(sizes[2]).mul_(0x1p-90);
-  }
+  // Tiny and huge rows whose nearest are such too: their products leave the range of float32.
+  sizes[7].mul_(0.1).add_(sizes[4]);
+  sizes[8].mul_(0.1).add_(sizes[3]);
+  const double large = type == at::kHalf ? 1e3 : 1e30;
+  for (const int64_t r : {3, 8}) sizes[r].div_(large);
+  for (const int64_t r : {4, 7}) sizes[r].mul_(large);
   return {pairs, cluster, antipodes, zeros, sizes, line, none};
 }
 
