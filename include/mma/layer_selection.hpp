@@ -66,6 +66,22 @@ class Options {
     return *this;
   }
 
+  /// Searches each row's nearest row every `steps` calls and keeps it in between, while angles and gradients stay exact
+  /// for the rows kept. Default 1. For objectives over nearest pairs; the energies have no search to save.
+  Options& refresh_every(int64_t steps) {
+    refresh_every_ = steps;
+    return *this;
+  }
+  /// For data-parallel training: process `rank` of `world_size` takes its share of the layers, balanced by cost, times
+  /// world_size, so that the mean over the processes is the whole regularizer, without communication of its own. Add
+  /// the gradient before the gradients are averaged: loss() in the loss, or accumulate_gradient() before an all-reduce
+  /// by hand (DistributedDataParallel-like reducers have already sent what accumulate_gradient() would add to).
+  Options& share(int64_t rank, int64_t world_size) {
+    rank_ = rank;
+    world_size_ = world_size;
+    return *this;
+  }
+
   double coefficient() const { return coefficient_; }
   const std::vector<std::pair<std::string, double>>& pattern_coefficients() const { return pattern_coefficients_; }
   Scope scope() const { return scope_; }
@@ -74,6 +90,9 @@ class Options {
   const std::vector<std::string>& exclude() const { return exclude_; }
   int64_t minimum_rows() const { return minimum_rows_; }
   bool across_groups() const { return across_groups_; }
+  int64_t refresh_every() const { return refresh_every_; }
+  int64_t rank() const { return rank_; }
+  int64_t world_size() const { return world_size_; }
 
  private:
   double coefficient_ = 0.07;
@@ -83,6 +102,8 @@ class Options {
   std::vector<std::string> include_, exclude_;
   int64_t minimum_rows_ = 2;
   bool across_groups_ = false;
+  int64_t refresh_every_ = 1;
+  int64_t rank_ = 0, world_size_ = 1;
 };
 
 /// A layer in step with its module: the weight is read from the module's member each time.
@@ -163,6 +184,15 @@ inline void check_pattern(const std::vector<FoundLayer>& found, const std::strin
               found.empty() ? "features.0" : found.front().layer.name, "'.");
 }
 
+/// Throws for numbers that mean nothing.
+inline void check_numbers(const Options& options) {
+  TORCH_CHECK(options.minimum_rows() >= 1, "mma: minimum_rows is ", options.minimum_rows(), "; expected 1 or more.");
+  TORCH_CHECK(options.refresh_every() >= 1, "mma: refresh_every is ", options.refresh_every(), "; expected 1 or more.");
+  TORCH_CHECK(options.world_size() >= 1 && options.rank() >= 0 && options.rank() < options.world_size(),
+              "mma: share is (", options.rank(), ", ", options.world_size(),
+              "); expected a rank from 0 to world_size - 1.");
+}
+
 /// Throws for a name or a pattern that means no layer: a slip of the pen would silently regularize the wrong thing.
 inline void check_options(const std::vector<FoundLayer>& found, const Options& options) {
   for (const auto& pattern : options.include()) {
@@ -178,7 +208,6 @@ inline void check_options(const std::vector<FoundLayer>& found, const Options& o
     TORCH_CHECK(present, "mma: the output layer '", options.output_layer(), "' is not among the module's ",
                 found.size(), " layers; expected the dotted name of a linear or convolutional layer.");
   }
-  TORCH_CHECK(options.minimum_rows() >= 1, "mma: minimum_rows is ", options.minimum_rows(), "; expected 1 or more.");
 }
 
 inline std::string output_layer_name(const std::vector<FoundLayer>& found, const Options& options) {

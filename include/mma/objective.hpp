@@ -10,11 +10,13 @@
 #include <concepts>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
 
 #include "detail/full_precision.hpp"
+#include "detail/network_pairs.hpp"
 #include "detail/row_norms.hpp"
 #include "weight_matrix.hpp"
 
@@ -41,6 +43,22 @@ concept HasState = requires(T& objective, const std::map<std::string, at::Tensor
 };
 
 namespace detail {
+
+/// An objective that is a function of each row's nearest row, so that all layers go in one pass. A type derived from
+/// one may call for something else: it names itself as what its pair_objective() is of.
+template <typename T>
+concept OverNearestPairs = std::same_as<typename T::OverNearestPairs, T> && requires(const T& objective) {
+  { objective.pair_objective() } -> std::convertible_to<std::optional<PairObjective>>;
+};
+
+template <typename Objective>
+std::optional<PairObjective> pair_objective_of(const Objective& objective) {
+  if constexpr (OverNearestPairs<Objective>) {
+    return objective.pair_objective();
+  } else {
+    return std::nullopt;
+  }
+}
 
 /// The objective's values, or c10::Error when they are not one for each matrix.
 template <ObjectiveFunction Objective>
@@ -99,6 +117,9 @@ class AnyObjective {
     return held_->value_and_gradient(rows, usable, grad_output);
   }
 
+  using OverNearestPairs = AnyObjective;
+  std::optional<detail::PairObjective> pair_objective() const { return held_->pair_objective(); }
+
   std::map<std::string, at::Tensor> state() const { return held_->state(); }
   void load_state(const std::map<std::string, at::Tensor>& state) { held_->load_state(state); }
 
@@ -108,6 +129,7 @@ class AnyObjective {
     virtual at::Tensor values(const at::Tensor& rows, const at::Tensor& usable) = 0;
     virtual std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
                                                                  const at::Tensor& grad_output) = 0;
+    virtual std::optional<detail::PairObjective> pair_objective() const = 0;
     virtual std::map<std::string, at::Tensor> state() = 0;
     virtual void load_state(const std::map<std::string, at::Tensor>& state) = 0;
   };
@@ -122,6 +144,9 @@ class AnyObjective {
     std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
                                                          const at::Tensor& grad_output) override {
       return detail::value_and_gradient(objective, rows, usable, grad_output);
+    }
+    std::optional<detail::PairObjective> pair_objective() const override {
+      return detail::pair_objective_of(objective);
     }
     std::map<std::string, at::Tensor> state() override {
       if constexpr (HasState<Objective>) {

@@ -11,7 +11,9 @@
 #include <ATen/ops/where.h>
 #include <torch/nn/module.h>
 
+#include <algorithm>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -20,6 +22,7 @@
 
 #include "angles.hpp"
 #include "detail/full_precision.hpp"
+#include "detail/network_loss.hpp"
 #include "layer_selection.hpp"
 #include "objective.hpp"
 #include "objectives/minimal_angle.hpp"
@@ -36,8 +39,8 @@ inline constexpr int64_t largest_stacked_matrix = int64_t{1} << 17;
 struct Bucket {
   std::vector<size_t> layers;
   std::vector<double> coefficients;
-  int64_t groups = 1;  ///< matrices of each layer
-  at::Tensor weights;  ///< [layers, 1]: coefficients on the bucket's device, in its computing type
+  std::vector<int64_t> sizes;  ///< of each layer's rows [groups, n, d]
+  at::Tensor weights;          ///< [layers, 1]: coefficients on the bucket's device, in its computing type
 };
 
 /// What decides how layers are bucketed: when none of it changed, neither did the buckets.
@@ -50,6 +53,14 @@ struct LayerSignature {
   bool trained = false;
 
   bool operator==(const LayerSignature&) const = default;
+};
+
+/// Layers whose nearest pairs are found in one pass.
+struct NetworkPart {
+  std::vector<size_t> layers;
+  std::shared_ptr<NetworkLoss> loss;
+  std::vector<std::vector<int64_t>> sizes;  ///< of the layers' weights
+  at::Tensor nearest;                       ///< what the last search found
 };
 
 }  // namespace detail
@@ -70,12 +81,15 @@ class Regularizer {
 
   Regularizer(torch::nn::Module& module, Objective objective, const Options& options = {})
       : objective_(std::move(objective)), options_(options), layers_(detail::select_layers(module, options)) {
+    detail::check_numbers(options_);
     check_layers();
   }
 
   /// Without a module: for tensors added by hand.
   explicit Regularizer(const Options& options, Objective objective = {})
-      : objective_(std::move(objective)), options_(options) {}
+      : objective_(std::move(objective)), options_(options) {
+    detail::check_numbers(options_);
+  }
 
   /// Adds a tensor whose rows are to be kept apart: an RNN's or attention's weight, a matrix of prototypes. Scope and
   /// include/exclude do not apply; coefficients by name do. Throws c10::Error for a tensor without rows.
@@ -104,6 +118,13 @@ class Regularizer {
     ++step_;
     update_buckets();
     at::Tensor total;
+    for (detail::NetworkPart& part : parts_) {
+      const std::vector<at::Tensor> weights = weights_of(part);
+      detail::FoundPairs found;
+      found.nearest = kept_nearest(part);
+      add_to(total, detail::NetworkLossFunction::apply(part.loss, &found, at::TensorList(weights)));
+      part.nearest = found.nearest;
+    }
     for (const detail::Bucket& bucket : buckets_) {
       const Batch batch = gather(bucket);
       at::Tensor values = detail::values_of(objective_, batch.rows, batch.usable);
@@ -121,6 +142,11 @@ class Regularizer {
     check_leaves();
     const at::NoGradGuard no_grad;
     at::Tensor total;
+    for (detail::NetworkPart& part : parts_) {
+      const detail::FoundPairs found = part.loss->accumulate(weights_of(part), scale, kept_nearest(part));
+      add_to(total, found.value);
+      part.nearest = found.nearest;
+    }
     for (const detail::Bucket& bucket : buckets_) {
       const Batch batch = gather(bucket);
       const auto [values, gradient] =
@@ -145,7 +171,7 @@ class Regularizer {
         continue;
       }
       const at::Tensor usable = detail::usable_rows(rows);
-      const at::Tensor shares = group_shares(usable.unsqueeze(0)).squeeze(0).to(rows.scalar_type());
+      const at::Tensor shares = detail::group_shares(usable.unsqueeze(0)).squeeze(0).to(rows.scalar_type());
       const at::Tensor values = detail::values_of(objective_, rows, usable);
       result.emplace_back(layer.name, at::where(shares > 0, values * shares, 0.0).sum());
     }
@@ -175,9 +201,15 @@ class Regularizer {
     return result;
   }
 
-  /// What a resumed run needs to go on bit for bit: the step, and the objective's own state.
+  /// What a resumed run needs to go on bit for bit: the step, the neighbours that refresh_every keeps, and the
+  /// objective's own state.
   std::map<std::string, at::Tensor> state() const {
     std::map<std::string, at::Tensor> result{{"step", at::scalar_tensor(step_, at::kLong)}};
+    for (size_t k = 0; options_.refresh_every() > 1 && k < parts_.size(); ++k) {
+      if (parts_[k].nearest.defined()) {
+        result.emplace("nearest." + std::to_string(k), parts_[k].nearest.to(at::kCPU, at::kInt, false, true));
+      }
+    }
     if constexpr (HasState<Objective>) {
       for (const auto& [key, value] : const_cast<Objective&>(objective_).state()) {
         result.emplace("objective." + key, value);
@@ -192,6 +224,12 @@ class Regularizer {
     TORCH_CHECK(step != state.end() && step->second.numel() == 1,
                 "mma: the regularizer's state has no 'step'; expected what Regularizer::state() returned.");
     step_ = step->second.item<int64_t>();
+    loaded_nearest_.clear();
+    for (size_t k = 0; state.contains("nearest." + std::to_string(k)); ++k) {
+      loaded_nearest_.push_back(state.at("nearest." + std::to_string(k)).clone());
+    }
+    signatures_.clear();
+    parts_.clear();
     if constexpr (HasState<Objective>) {
       std::map<std::string, at::Tensor> own;
       for (const auto& [key, value] : state) {
@@ -224,15 +262,31 @@ class Regularizer {
     }
   }
 
+  /// The neighbours that this step takes from an earlier one; undefined when it searches.
+  at::Tensor kept_nearest(const detail::NetworkPart& part) const {
+    const bool keeps = (step_ - 1) % options_.refresh_every() != 0;
+    return keeps ? part.nearest : at::Tensor();
+  }
+
+  std::vector<at::Tensor> weights_of(const detail::NetworkPart& part) const {
+    std::vector<at::Tensor> result;
+    for (const size_t k : part.layers) {
+      result.push_back(layers_[k].weight());
+    }
+    return result;
+  }
+
   /// accumulate_gradient writes to .grad, which a weight computed from other tensors does not have.
   void check_leaves() const {
     const at::AutoGradMode as_in_training(true);
-    for (const detail::Bucket& bucket : buckets_) {
-      for (const size_t k : bucket.layers) {
+    const auto check = [&](const std::vector<size_t>& layers) {
+      for (const size_t k : layers) {
         TORCH_CHECK(layers_[k].weight().is_leaf(), "mma: layer '", layers_[k].name,
                     "' has a weight that is computed from other tensors; expected a leaf, or use loss() for it.");
       }
-    }
+    };
+    for (const detail::Bucket& bucket : buckets_) check(bucket.layers);
+    for (const detail::NetworkPart& part : parts_) check(part.layers);
   }
 
   /// Why a layer is not in the loss; empty when it is.
@@ -268,36 +322,102 @@ class Regularizer {
 
   void make_buckets() {
     buckets_.clear();
-    std::map<TensorKey, size_t> seen;
-    std::map<std::tuple<std::vector<int64_t>, at::ScalarType, std::string>, size_t> bucket_of;
-    for (size_t k = 0; k < layers_.size(); ++k) {
-      const at::Tensor weight = layers_[k].weight();
-      const at::Tensor rows = layers_[k].rows().detach();
-      if (!skip_reason(weight, rows).empty() || !seen.emplace(key_of(weight), k).second) {
-        continue;
-      }
-      const bool stacked = rows.size(1) * rows.size(2) <= detail::largest_stacked_matrix;
-      const auto type = detail::in_computing_type(rows).scalar_type();
-      const auto [place, is_new] =
-          bucket_of.try_emplace({rows.sizes().vec(), type, weight.device().str()}, buckets_.size());
-      if (is_new || !stacked) {
-        place->second = buckets_.size();
-        buckets_.emplace_back();
-      }
-      detail::Bucket& bucket = buckets_[place->second];
-      bucket.layers.push_back(k);
-      bucket.groups = rows.size(0);
-      bucket.coefficients.push_back(layers_[k].coefficient);
-      bucket.weights = at::tensor(bucket.coefficients, rows.options().dtype(type)).unsqueeze(1);
+    const std::vector<size_t> layers = share_of(counting_layers());
+    const std::optional<detail::PairObjective> pairs = detail::pair_objective_of(objective_);
+    std::vector<size_t> in_parts, in_buckets;
+    for (const size_t k : layers) {
+      (pairs && detail::NetworkLoss::supports(layers_[k].weight()) ? in_parts : in_buckets).push_back(k);
+    }
+    make_parts(in_parts, pairs.value_or(detail::PairObjective{}));
+    for (const size_t k : in_buckets) {
+      put_into_bucket(k);
     }
   }
 
-  /// usable [layers, groups, n] -> [layers, groups]: each group's share of its layer's one mean over the usable rows of
-  /// all groups that have at least two.
-  static at::Tensor group_shares(const at::Tensor& usable) {
-    const at::Tensor count = usable.sum(-1).to(at::kDouble);
-    const at::Tensor counted = count.masked_fill(count < 2, 0.0);
-    return counted / counted.sum(-1, true).clamp_min(1.0);
+  /// The layers in the loss, tied weights once.
+  std::vector<size_t> counting_layers() const {
+    std::vector<size_t> result;
+    std::map<TensorKey, size_t> seen;
+    for (size_t k = 0; k < layers_.size(); ++k) {
+      const at::Tensor weight = layers_[k].weight();
+      if (skip_reason(weight, layers_[k].rows().detach()).empty() && seen.emplace(key_of(weight), k).second) {
+        result.push_back(k);
+      }
+    }
+    return result;
+  }
+
+  /// Those of them that this process takes: the costliest first, each to the process with the least to do.
+  std::vector<size_t> share_of(std::vector<size_t> layers) const {
+    std::vector<double> cost(layers_.size());
+    for (const size_t k : layers) {
+      const at::Tensor rows = layers_[k].rows().detach();
+      const auto n = static_cast<double>(rows.size(1));
+      cost[k] = static_cast<double>(rows.numel()) * (n / 2 + 8);  // half the cosines; reading, angles, gradient
+    }
+    std::stable_sort(layers.begin(), layers.end(), [&](size_t a, size_t b) { return cost[a] > cost[b]; });
+    std::vector<double> load(static_cast<size_t>(options_.world_size()));
+    std::vector<size_t> own;
+    for (const size_t k : layers) {
+      const auto least = std::min_element(load.begin(), load.end());
+      if (least - load.begin() == options_.rank()) {
+        own.push_back(k);
+      }
+      *least += cost[k];
+    }
+    std::sort(own.begin(), own.end());
+    return own;
+  }
+
+  /// A layer's lambda, times the number of processes among which the layers are shared.
+  double factor_of(size_t k) const { return layers_[k].coefficient * static_cast<double>(options_.world_size()); }
+
+  /// Layers of one device and type go together. What was found before stays where the layers are the same.
+  void make_parts(const std::vector<size_t>& layers, const detail::PairObjective& objective) {
+    std::vector<at::Tensor> kept = std::move(loaded_nearest_);
+    loaded_nearest_.clear();
+    const std::vector<detail::NetworkPart> before = std::move(parts_);
+    parts_.clear();
+    std::map<std::pair<at::ScalarType, std::string>, size_t> part_of;
+    for (const size_t k : layers) {
+      const at::Tensor weight = layers_[k].weight();
+      const auto type = weight.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+      const auto [place, is_new] = part_of.try_emplace({type, weight.device().str()}, parts_.size());
+      if (is_new) {
+        parts_.emplace_back();
+      }
+      parts_[place->second].layers.push_back(k);
+      parts_[place->second].sizes.push_back(weight.sizes().vec());
+    }
+    for (size_t p = 0; p < parts_.size(); ++p) {
+      detail::NetworkPart& part = parts_[p];
+      std::vector<detail::NetworkLayer> members;
+      for (const size_t k : part.layers) {
+        members.push_back({layers_[k].name, layers_[k].weight(), layers_[k].layout, factor_of(k)});
+      }
+      part.loss = std::make_shared<detail::NetworkLoss>(members, objective);
+      const bool same = p < before.size() && before[p].layers == part.layers && before[p].sizes == part.sizes;
+      part.nearest = p < kept.size() ? part.loss->checked_nearest(kept[p]) : same ? before[p].nearest : at::Tensor();
+    }
+  }
+
+  /// With the others of its shape, type and device.
+  void put_into_bucket(size_t k) {
+    const at::Tensor weight = layers_[k].weight(), rows = layers_[k].rows().detach();
+    const bool stacked = rows.size(1) * rows.size(2) <= detail::largest_stacked_matrix;
+    const auto type = detail::in_computing_type(rows).scalar_type();
+    const auto fits = [&](const detail::Bucket& bucket) {
+      return stacked && bucket.sizes == rows.sizes() && bucket.weights.scalar_type() == type &&
+             bucket.weights.device() == weight.device();
+    };
+    auto bucket = std::find_if(buckets_.begin(), buckets_.end(), fits);
+    if (bucket == buckets_.end()) {
+      bucket = buckets_.insert(buckets_.end(), detail::Bucket{});
+      bucket->sizes = rows.sizes().vec();
+    }
+    bucket->layers.push_back(k);
+    bucket->coefficients.push_back(factor_of(k));
+    bucket->weights = at::tensor(bucket->coefficients, rows.options().dtype(type)).unsqueeze(1);
   }
 
   Batch gather(const detail::Bucket& bucket) const {
@@ -308,7 +428,7 @@ class Regularizer {
     const auto count = static_cast<int64_t>(parts.size());
     const at::Tensor rows = parts.size() == 1 ? parts.front() : at::cat(parts);
     const at::Tensor usable = detail::usable_rows(rows);
-    const at::Tensor shares = group_shares(usable.reshape({count, bucket.groups, -1})).to(rows.scalar_type());
+    const at::Tensor shares = detail::group_shares(usable.reshape({count, bucket.sizes[0], -1})).to(rows.scalar_type());
     return {rows, usable, (shares * bucket.weights).reshape(-1)};
   }
 
@@ -322,13 +442,8 @@ class Regularizer {
       const Layer& layer = layers_[bucket.layers[k]];
       const at::Tensor weight = layer.weight();
       const at::Tensor part = detail::rows_to_weight(
-          gradient.narrow(0, static_cast<int64_t>(k) * bucket.groups, bucket.groups), weight, layer.layout);
-      at::Tensor& grad = weight.mutable_grad();
-      if (grad.defined()) {
-        grad.add_(part);
-      } else {
-        grad = part;
-      }
+          gradient.narrow(0, static_cast<int64_t>(k) * bucket.sizes[0], bucket.sizes[0]), weight, layer.layout);
+      detail::add_to_grad(weight, part);
     }
   }
 
@@ -336,7 +451,9 @@ class Regularizer {
   Options options_;
   std::vector<Layer> layers_;
   std::vector<detail::LayerSignature> signatures_;
+  std::vector<detail::NetworkPart> parts_;
   std::vector<detail::Bucket> buckets_;
+  std::vector<at::Tensor> loaded_nearest_;  ///< of each part, until the parts are made
   int64_t step_ = 0;
 };
 

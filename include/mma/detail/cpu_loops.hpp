@@ -40,8 +40,13 @@ template <typename T>
 }
 
 template <typename T>
-[[gnu::always_inline]] inline void store(const Doubles& from, T* to) {
-  const auto packed = __builtin_convertvector(from, typename Packed<T>::Type);
+[[gnu::always_inline]] inline void store(const Doubles& from, bool add, T* to) {
+  auto packed = __builtin_convertvector(from, typename Packed<T>::Type);
+  if (add) {
+    typename Packed<T>::Type before;
+    std::memcpy(&before, to, sizeof before);
+    packed += before;
+  }
   std::memcpy(to, &packed, sizeof packed);
 }
 
@@ -93,7 +98,8 @@ template <typename T>
 }
 
 template <typename T>
-[[gnu::always_inline]] inline void weighted_sum_body(std::span<const WeightedRow<T>> terms, int64_t count, T* out) {
+[[gnu::always_inline]] inline void weighted_sum_body(std::span<const WeightedRow<T>> terms, int64_t count, bool add,
+                                                     T* out) {
   int64_t k = 0;
   for (; k + 2 * width <= count; k += 2 * width) {
     Doubles sum{}, more_sum{}, x, y;
@@ -103,15 +109,15 @@ template <typename T>
       sum += x * term.factor;
       more_sum += y * term.factor;
     }
-    store(sum, out + k);
-    store(more_sum, out + k + width);
+    store(sum, add, out + k);
+    store(more_sum, add, out + k + width);
   }
   for (T& value : std::span(out + k, out + count)) {
     double sum = 0;
     for (const WeightedRow<T>& term : terms) {
       sum += static_cast<double>(term.row[k]) * term.factor;
     }
-    value = static_cast<T>(sum);
+    value = (add ? value : T{0}) + static_cast<T>(sum);
     ++k;
   }
 }
@@ -134,8 +140,8 @@ template <typename T>
 }
 
 template <typename T>
-[[gnu::target("avx2")]] void weighted_sum_avx2(std::span<const WeightedRow<T>> terms, int64_t count, T* out) {
-  weighted_sum_body(terms, count, out);
+[[gnu::target("avx2")]] void weighted_sum_avx2(std::span<const WeightedRow<T>> terms, int64_t count, bool add, T* out) {
+  weighted_sum_body(terms, count, add, out);
 }
 #endif
 
@@ -162,16 +168,16 @@ PairSquares pair_squares(const WeightedRow<T>& first, const WeightedRow<T>& seco
   return cpu_loops::pair_squares_body(first, second, count);
 }
 
-/// out = sum of the terms, rounded once.
+/// out = sum of the terms, rounded once; with `add` out += that.
 template <typename T>
-void weighted_sum(std::span<const WeightedRow<T>> terms, int64_t count, T* out) {
+void weighted_sum(std::span<const WeightedRow<T>> terms, int64_t count, bool add, T* out) {
 #if defined(__x86_64__)
   if (cpu_loops::has_avx2()) {
-    cpu_loops::weighted_sum_avx2(terms, count, out);
+    cpu_loops::weighted_sum_avx2(terms, count, add, out);
     return;
   }
 #endif
-  cpu_loops::weighted_sum_body(terms, count, out);
+  cpu_loops::weighted_sum_body(terms, count, add, out);
 }
 
 }  // namespace mma::detail

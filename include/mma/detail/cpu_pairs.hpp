@@ -9,11 +9,13 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <numbers>
 #include <span>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "cpu_loops.hpp"
@@ -161,118 +163,207 @@ PairTerms pair_terms(const PairLengths& lengths, double weight, int64_t i, int64
   return terms;
 }
 
-/// The rows that chose row r, ascending: chosen_by[begin[r]] to chosen_by[begin[r + 1]].
-struct ChosenBy {
-  std::vector<int64_t> begin, rows;
+/// One matrix of several whose rows are numbered end to end.
+template <typename T>
+struct CpuMatrix {
+  const T* rows;  ///< [n, dimension] contiguous
+  int64_t n, dimension;
+  int64_t offset;  ///< number of its first row
+};
 
-  ChosenBy(const int64_t* nearest, int64_t count, int64_t matrix_rows)
-      : begin(static_cast<size_t>(count) + 1, 0), rows(static_cast<size_t>(count)) {
-    const auto target = [&](int64_t r) { return static_cast<size_t>(r - r % matrix_rows + nearest[r]); };
-    for (int64_t r = 0; r < count; ++r) {
-      ++begin[target(r) + 1];
+/// The tasks [begin, end) of a list that belong to some matrices.
+struct TaskRange {
+  int64_t begin = 0, end = 0;
+};
+
+/// Runs task(k, thread) for the tasks of a range on LibTorch's threads, each taking the next one that is left.
+/// `work` in multiply-adds: little of it is not worth waking a thread.
+template <typename Task>
+void for_each_task(const TaskRange& range, double work, const Task& task) {
+  constexpr double worthwhile = 1 << 18;
+  const auto threads =
+      std::min<int64_t>({at::get_num_threads(), range.end - range.begin, 1 + static_cast<int64_t>(work / worthwhile)});
+  std::atomic<int64_t> next{range.begin};
+  const auto take_tasks = [&](int64_t, int64_t) {
+    const auto thread = static_cast<size_t>(at::get_thread_num());
+    for (int64_t k = next++; k < range.end; k = next++) {
+      task(k, thread);
     }
-    for (size_t r = 1; r < begin.size(); ++r) {
-      begin[r] += begin[r - 1];
+  };
+  at::parallel_for(0, std::max<int64_t>(threads, 1), 1, take_tasks);
+}
+
+/// The angle between two rows of a matrix whose rows have these norms [n].
+template <typename T>
+double cpu_angle(const CpuMatrix<T>& matrix, const double* norms, int64_t r, int64_t s) {
+  const auto type = std::is_same_v<T, double> ? at::kDouble : at::kFloat;
+  return angle_of(pair_lengths(matrix.rows + r * matrix.dimension, 1 / norms[r], matrix.rows + s * matrix.dimension,
+                               1 / norms[s], matrix.dimension),
+                  duplicate_distance(type));
+}
+
+/// The rows of several matrices in tasks of about the same work.
+class RowTasks {
+ public:
+  template <typename T>
+  explicit RowTasks(const std::vector<CpuMatrix<T>>& matrices) {
+    for (size_t m = 0; m < matrices.size(); ++m) {
+      const int64_t step = rows_per_thread(matrices[m].dimension);
+      for (int64_t begin = 0; begin < matrices[m].n; begin += step) {
+        tasks_.push_back({m, begin, std::min(begin + step, matrices[m].n)});
+      }
+      first_task_.push_back(static_cast<int64_t>(tasks_.size()));
+      first_entry_.push_back(first_entry_.back() + static_cast<double>(matrices[m].n * matrices[m].dimension));
     }
-    std::vector<int64_t> next(begin.begin(), begin.end() - 1);
-    for (int64_t r = 0; r < count; ++r) {
-      rows[static_cast<size_t>(next[target(r)]++)] = r;
+  }
+
+  /// row(matrix, row within it, thread) for all rows of the matrices [begin, end).
+  template <typename Row>
+  void for_each(size_t begin, size_t end, const Row& row) const {
+    for_each_task({first_task_[begin], first_task_[end]}, first_entry_[end] - first_entry_[begin],
+                  [&](int64_t k, size_t thread) {
+                    const Task& task = tasks_[static_cast<size_t>(k)];
+                    for (int64_t r = task.begin; r < task.end; ++r) {
+                      row(task.matrix, r, thread);
+                    }
+                  });
+  }
+
+ private:
+  struct Task {
+    size_t matrix;
+    int64_t begin, end;
+  };
+  std::vector<Task> tasks_;
+  std::vector<int64_t> first_task_{0};  ///< of each matrix, and the end
+  std::vector<double> first_entry_{0.0};
+};
+
+/// The rows that chose row r, ascending: chosen_by[begin[r]] to chosen_by[begin[r + 1]].
+class ChosenBy {
+ public:
+  explicit ChosenBy(size_t rows) : begin_(rows + 1), next_(rows), rows_(rows) {}
+
+  /// For the rows [first, end), whose targets are among them.
+  template <typename Target>
+  void assign(int64_t first, int64_t end, const Target& target) {
+    std::fill(begin_.begin() + first, begin_.begin() + end + 1, 0);
+    begin_[static_cast<size_t>(first)] = first;
+    for (int64_t r = first; r < end; ++r) {
+      ++begin_[static_cast<size_t>(target(r) + 1)];
+    }
+    for (auto r = static_cast<size_t>(first); r < static_cast<size_t>(end); ++r) {
+      next_[r] = begin_[r];
+      begin_[r + 1] += begin_[r];
+    }
+    for (int64_t r = first; r < end; ++r) {
+      rows_[static_cast<size_t>(next_[static_cast<size_t>(target(r))]++)] = r;
     }
   }
 
   std::span<const int64_t> of(int64_t r) const {
     const auto row = static_cast<size_t>(r);
-    return std::span(rows).subspan(static_cast<size_t>(begin[row]), static_cast<size_t>(begin[row + 1] - begin[row]));
+    return std::span(rows_).subspan(static_cast<size_t>(begin_[row]),
+                                    static_cast<size_t>(begin_[row + 1] - begin_[row]));
   }
+
+ private:
+  std::vector<int64_t> begin_, next_, rows_;
 };
 
-/// d(sum_r -weight_r theta(r, nearest(r)))/d rows for contiguous rows of matrices of n rows laid end to end.
-template <typename T>
+/// The chosen pairs of all rows of several matrices.
+template <typename Index>
+struct CpuPairs {
+  const double* norms;
+  const Index* nearest;   ///< within the matrix
+  const double* angles;   ///< between a row and its nearest
+  const double* weights;  ///< of -theta in the sum
+};
+
+/// d(sum_r -weight_r theta(r, nearest(r)))/d rows of several matrices. Made once: computing it allocates nothing.
+template <typename T, typename Index>
 class CpuGradient {
  public:
-  CpuGradient(const T* rows, const double* norms, const int64_t* nearest, const double* angles, const double* weight,
-              int64_t count, int64_t matrix_rows, int64_t dimension, T* gradient)
-      : rows_(rows),
-        norms_(norms),
-        nearest_(nearest),
-        angles_(angles),
-        weight_(weight),
-        count_(count),
-        n_(matrix_rows),
-        dimension_(dimension),
-        gradient_(gradient),
-        terms_(static_cast<size_t>(count)),
-        chosen_by_(nearest, count, matrix_rows) {}
+  explicit CpuGradient(std::vector<CpuMatrix<T>> matrices)
+      : matrices_(std::move(matrices)),
+        tasks_(matrices_),
+        terms_(static_cast<size_t>(row_count())),
+        chosen_by_(static_cast<size_t>(row_count())) {}
 
-  void compute() {
-    for (int64_t r = 0; r < count_; ++r) {
-      terms_[static_cast<size_t>(r)] = terms_of(r);
+  /// Writes it for the matrices [begin, end) into out[m] [n, d], or adds it.
+  void compute(size_t begin, size_t end, const CpuPairs<Index>& pairs, bool add, std::span<T* const> out) {
+    if (begin == end) {
+      return;
     }
-    at::parallel_for(0, count_, rows_per_thread(dimension_), [&](int64_t begin, int64_t end) {
-      std::vector<WeightedRow<T>> sum;
-      for (int64_t r = begin; r < end; ++r) {
-        write_row(r, sum);
-      }
+    pairs_ = pairs;
+    sums_.resize(std::max(sums_.size(), static_cast<size_t>(at::get_num_threads())));
+    tasks_.for_each(begin, end, [&](size_t m, int64_t r, size_t) {
+      terms_[static_cast<size_t>(matrices_[m].offset + r)] = terms_of(matrices_[m], r);
+    });
+    for (size_t m = begin; m < end; ++m) {
+      const int64_t first = matrices_[m].offset;
+      chosen_by_.assign(first, first + matrices_[m].n, [&](int64_t r) { return first + int64_t{pairs.nearest[r]}; });
+    }
+    tasks_.for_each(begin, end, [&](size_t m, int64_t r, size_t thread) {
+      write_row(matrices_[m], r, add, sums_[thread], out[m] + r * matrices_[m].dimension);
     });
   }
 
  private:
-  const T* row(int64_t r) const { return rows_ + r * dimension_; }
-  int64_t target(int64_t r) const { return r - r % n_ + nearest_[r]; }
-  double inverse(int64_t r) const { return 1 / norms_[r]; }
-
-  PairTerms terms_of(int64_t r) const {
-    if (target(r) == r || weight_[r] == 0) {
-      return {};
-    }
-    const PairLengths lengths{2 * std::sin(angles_[r] / 2), 2 * std::cos(angles_[r] / 2)};
-    const auto entry = [&](int64_t k) { return static_cast<double>(row(r)[k]) * inverse(r); };
-    return pair_terms(lengths, weight_[r], r % n_, nearest_[r], dimension_, duplicate_distance(rows_type()), entry);
-  }
-
+  int64_t row_count() const { return matrices_.empty() ? 0 : matrices_.back().offset + matrices_.back().n; }
+  double inverse(int64_t row) const { return 1 / pairs_.norms[row]; }
   static constexpr at::ScalarType rows_type() { return std::is_same_v<T, double> ? at::kDouble : at::kFloat; }
 
+  PairTerms terms_of(const CpuMatrix<T>& matrix, int64_t r) const {
+    const int64_t row = matrix.offset + r, other = pairs_.nearest[row];
+    if (other == r || pairs_.weights[row] == 0) {
+      return {};
+    }
+    const double half = pairs_.angles[row] / 2;
+    const PairLengths lengths{2 * std::sin(half), 2 * std::cos(half)};
+    const T* entries = matrix.rows + r * matrix.dimension;
+    const auto entry = [&](int64_t k) { return static_cast<double>(entries[k]) * inverse(row); };
+    return pair_terms(lengths, pairs_.weights[row], r, other, matrix.dimension, duplicate_distance(rows_type()), entry);
+  }
+
   /// Row r is the sum of its own terms and of those of the rows that chose it, over its norm.
-  void write_row(int64_t r, std::vector<WeightedRow<T>>& sum) const {
-    const double scale = inverse(r);
-    const auto add = [&](int64_t other, double factor) {
+  void write_row(const CpuMatrix<T>& matrix, int64_t r, bool add, std::vector<WeightedRow<T>>& sum, T* out) const {
+    const int64_t row = matrix.offset + r;
+    const double scale = inverse(row);
+    const auto append = [&](int64_t other, double factor) {
       if (factor != 0) {
-        sum.push_back({row(other), factor * inverse(other) * scale});
+        sum.push_back({matrix.rows + (other - matrix.offset) * matrix.dimension, factor * inverse(other) * scale});
       }
     };
     sum.clear();
-    const PairTerms& own = terms_[static_cast<size_t>(r)];
+    const PairTerms& own = terms_[static_cast<size_t>(row)];
     double own_unit = own.first_unit + own.parting_unit;
-    add(target(r), own.other);
-    for (const int64_t i : chosen_by_.of(r)) {
+    append(matrix.offset + int64_t{pairs_.nearest[row]}, own.other);
+    for (const int64_t i : chosen_by_.of(row)) {
       const PairTerms& theirs = terms_[static_cast<size_t>(i)];
       own_unit += theirs.second_unit;
-      add(i, theirs.other + theirs.mirror * theirs.parting_unit);
+      append(i, theirs.other + theirs.mirror * theirs.parting_unit);
     }
-    add(r, own_unit);
-    T* out = gradient_ + r * dimension_;
-    weighted_sum<T>(sum, dimension_, out);
+    append(row, own_unit);
+    weighted_sum<T>(sum, matrix.dimension, add, out);
     const auto part = [&](const PairTerms& terms, double amount) {
       if (amount != 0) {
         out[terms.axis] += static_cast<T>(amount * scale);
       }
     };
     part(own, own.parting);
-    for (const int64_t i : chosen_by_.of(r)) {
+    for (const int64_t i : chosen_by_.of(row)) {
       const PairTerms& theirs = terms_[static_cast<size_t>(i)];
       part(theirs, theirs.mirror * theirs.parting);
     }
   }
 
-  const T* rows_;
-  const double* norms_;
-  const int64_t* nearest_;
-  const double* angles_;
-  const double* weight_;
-  int64_t count_, n_, dimension_;
-  T* gradient_;
+  std::vector<CpuMatrix<T>> matrices_;
+  RowTasks tasks_;
+  CpuPairs<Index> pairs_{};
   std::vector<PairTerms> terms_;
   ChosenBy chosen_by_;
+  std::vector<std::vector<WeightedRow<T>>> sums_;  ///< of each thread
 };
 
 /// As nearest_angle_gradient of pair_gradient.hpp; norms [b, n] and angles [b, n] of the pairs, float64.
@@ -280,13 +371,21 @@ inline at::Tensor cpu_nearest_angle_gradient(const at::Tensor& rows, const at::T
                                              const at::Tensor& angles, const at::Tensor& weight) {
   const at::Tensor contiguous = rows.contiguous(), sizes = norms.contiguous(), indices = nearest.contiguous(),
                    thetas = angles.contiguous(), weights = weight.contiguous();
+  const int64_t n = rows.size(1), dimension = rows.size(2);
   at::Tensor gradient = at::empty(rows.sizes(), rows.options());
   with_data(contiguous, [&](const auto* data) {
     using T = std::remove_const_t<std::remove_pointer_t<decltype(data)>>;
-    CpuGradient<T>(data, sizes.const_data_ptr<double>(), indices.const_data_ptr<int64_t>(),
-                   thetas.const_data_ptr<double>(), weights.const_data_ptr<double>(), rows.size(0) * rows.size(1),
-                   rows.size(1), rows.size(2), gradient.mutable_data_ptr<T>())
-        .compute();
+    std::vector<CpuMatrix<T>> matrices;
+    std::vector<T*> out;
+    for (int64_t b = 0; b < rows.size(0); ++b) {
+      matrices.push_back({data + b * n * dimension, n, dimension, b * n});
+      out.push_back(gradient.mutable_data_ptr<T>() + b * n * dimension);
+    }
+    CpuGradient<T, int64_t>(std::move(matrices))
+        .compute(0, out.size(),
+                 {sizes.const_data_ptr<double>(), indices.const_data_ptr<int64_t>(), thetas.const_data_ptr<double>(),
+                  weights.const_data_ptr<double>()},
+                 false, out);
   });
   return gradient;
 }

@@ -26,7 +26,6 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
-#include <span>
 #include <vector>
 
 #include "cpu_search.hpp"
@@ -39,21 +38,6 @@ namespace mma::detail {
 inline constexpr int64_t tile_elements = int64_t{1} << 20;  ///< cosines held at a time
 inline constexpr double excluded_cosine = -4;               ///< a row itself, and rows that do not take part
 inline constexpr double lowest_cosine = -1.5;               ///< below any cosine, above excluded_cosine
-
-/// Bound on |computed - true| of a cosine of unit rows: n-term sums are off by n units in the last place at most
-/// (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), normalisation by six more.
-inline double cosine_error(int64_t dimension, double unit_roundoff) {
-  const int64_t terms = std::min(dimension, inner_block) + dimension / inner_block + 1;
-  return 1.01 * static_cast<double>(terms + 6) * unit_roundoff;
-}
-
-/// Rows [b, n, d] over their norms, in their own dtype. Scaled by a power of two first, which is exact, because the
-/// inverse of a tiny or a huge norm is not a normal float32.
-inline at::Tensor unit_rows(const at::Tensor& rows, const at::Tensor& norms) {
-  const at::Tensor scale = at::exp2(at::log2(norms).floor().neg().clamp(-149, 127));
-  return rows.mul(scale.to(rows.scalar_type()).unsqueeze(-1))
-      .div_((norms * scale).to(rows.scalar_type()).unsqueeze(-1));
-}
 
 /// left [b, t, d] times right [b, n, d] transposed, summed in blocks of inner_block terms for a tight error bound.
 inline at::Tensor blocked_product(const at::Tensor& left, const at::Tensor& right) {
@@ -239,46 +223,24 @@ inline std::vector<std::vector<int64_t>> search_in_float(const SearchedBatch& ma
 template <typename T>
 std::vector<std::vector<int64_t>> search_tiles_on_cpu(const SearchedBatch& matrices, const bool* takes_part,
                                                       int64_t* nearest) {
-  const int64_t n = matrices.rows.size(1), dimension = matrices.rows.size(2);
+  const int64_t batch = matrices.rows.size(0), n = matrices.rows.size(1);
   const at::Tensor norms = matrices.norms.contiguous();
   const auto* norm = norms.const_data_ptr<double>();
-  const std::span<const double> all_norms(norm, static_cast<size_t>(norms.numel()));
-  // Products of rows as they are, unless their squares leave the range of T.
-  const double limit = std::sqrt(static_cast<double>(std::numeric_limits<T>::max())) / 1e4;
-  const bool scaled =
-      std::ranges::any_of(all_norms, [&](double length) { return length > limit || length < 1 / limit; });
-  const at::Tensor rows = matrices.rows.contiguous();
-  std::vector<T> inverse(all_norms.size());
-  for (size_t r = 0; r < inverse.size(); ++r) {
-    inverse[r] = takes_part[r] ? static_cast<T>(scaled ? 1 : 1 / norm[r]) : T{0};
+  CpuSearch<T> search(matrices.rows.contiguous().unbind());
+  for (int64_t b = 0; b < batch; ++b) {
+    search.set_norms(static_cast<size_t>(b), norm + b * n, takes_part + b * n);
   }
-  const double window = 2 * cosine_error(dimension, std::numeric_limits<T>::epsilon() / 2);
-  const CpuSearch<T> search(scaled ? unit_rows(rows, norms) : rows, std::move(inverse), matrices.half_space, window);
-
-  const double duplicate = duplicate_distance(rows.scalar_type());
-  const T* w = rows.const_data_ptr<T>();
-  const auto angle = [&](int64_t r, int64_t s) {
-    const double theta =
-        angle_of(pair_lengths(w + r * dimension, 1 / norm[r], w + s * dimension, 1 / norm[s], dimension), duplicate);
-    return matrices.half_space ? std::min(theta, std::numbers::pi - theta) : theta;
-  };
-  at::parallel_for(0, norms.numel(), rows_per_thread(dimension), [&](int64_t begin, int64_t end) {
+  search.search(0, static_cast<size_t>(batch), matrices.half_space);
+  std::vector<std::vector<int64_t>> unsettled(static_cast<size_t>(batch));
+  at::parallel_for(0, batch * n, rows_per_thread(matrices.rows.size(2)), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      const CandidateList<T>& list = search.lists()[static_cast<size_t>(r)];
-      double best = std::numeric_limits<double>::infinity();
-      for (int32_t k = 0; k < list.count; ++k) {
-        const int64_t column = list.columns[static_cast<size_t>(k)];
-        const double theta = list.count == 1 ? 0 : angle(r, r - r % n + column);
-        if (theta < best || (theta == best && column < nearest[r])) {
-          best = theta;
-          nearest[r] = column;
-        }
-      }
+      const CpuNeighbour found = search.nearest(static_cast<size_t>(r / n), r % n, norm + r - r % n);
+      nearest[r] = found.settled ? found.index : -1;
     }
   });
-  std::vector<std::vector<int64_t>> unsettled(static_cast<size_t>(matrices.rows.size(0)));
-  for (int64_t r = 0; r < norms.numel(); ++r) {
-    if (search.lists()[static_cast<size_t>(r)].overflow) {
+  for (int64_t r = 0; r < batch * n; ++r) {
+    if (nearest[r] < 0) {
+      nearest[r] = r % n;
       unsettled[static_cast<size_t>(r / n)].push_back(r % n);
     }
   }

@@ -24,6 +24,10 @@ struct MaximalCosine {
     return Pairs::value_and_gradient(rows, usable, grad_output, choice());
   }
 
+  /// For Regularizer, which takes all layers in one pass.
+  using OverNearestPairs = MaximalCosine;
+  detail::PairObjective pair_objective() const { return {detail::PairFunction::Cosine, choice()}; }
+
  private:
   using Pairs = detail::NearestPairs<detail::CosineOfAngle>;
   detail::PairChoice choice() const { return {.closest_only = closest_only}; }

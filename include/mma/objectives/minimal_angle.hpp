@@ -27,6 +27,10 @@ struct MinimalAngle {
     return Pairs::value_and_gradient(rows, usable, grad_output, choice());
   }
 
+  /// For Regularizer, which takes all layers in one pass.
+  using OverNearestPairs = MinimalAngle;
+  detail::PairObjective pair_objective() const { return {detail::PairFunction::MinusAngle, choice()}; }
+
  private:
   using Pairs = detail::NearestPairs<detail::MinusAngle>;
   detail::PairChoice choice() const { return {.half_space = half_space}; }

@@ -25,6 +25,10 @@ struct MutualCoherence {
     return Pairs::value_and_gradient(rows, usable, grad_output, choice);
   }
 
+  /// For Regularizer, which takes all layers in one pass.
+  using OverNearestPairs = MutualCoherence;
+  detail::PairObjective pair_objective() const { return {detail::PairFunction::Cosine, choice}; }
+
  private:
   using Pairs = detail::NearestPairs<detail::CosineOfAngle>;
   static constexpr detail::PairChoice choice{.half_space = true, .closest_only = true};
