@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "detail/network_pairs.hpp"
 #include "weight_matrix.hpp"
 
 namespace mma {
@@ -72,6 +73,11 @@ class Options {
     refresh_every_ = steps;
     return *this;
   }
+  /// On a GPU, Regularizer::start() before the forward pass begins the search on a stream of its own, beside it.
+  Options& concurrent(bool value) {
+    concurrent_ = value;
+    return *this;
+  }
   /// For data-parallel training: process `rank` of `world_size` takes its share of the layers, balanced by cost, times
   /// world_size, so that the mean over the processes is the whole regularizer, without communication of its own. Add
   /// the gradient before the gradients are averaged: loss() in the loss, or accumulate_gradient() before an all-reduce
@@ -79,6 +85,14 @@ class Options {
   Options& share(int64_t rank, int64_t world_size) {
     rank_ = rank;
     world_size_ = world_size;
+    return *this;
+  }
+
+  /// In what type a GPU's products look for each row's nearest row. The same rows are found with each: what lies within
+  /// the type's error is decided by exact angles. Default SearchPrecision::Float32; TF32 and BFloat16 are faster on
+  /// GPUs with tensor cores for them (compute capability 8.0). A CPU searches in the weight's own type.
+  Options& search_precision(SearchPrecision value) {
+    search_precision_ = value;
     return *this;
   }
 
@@ -91,6 +105,8 @@ class Options {
   int64_t minimum_rows() const { return minimum_rows_; }
   bool across_groups() const { return across_groups_; }
   int64_t refresh_every() const { return refresh_every_; }
+  SearchPrecision search_precision() const { return search_precision_; }
+  bool concurrent() const { return concurrent_; }
   int64_t rank() const { return rank_; }
   int64_t world_size() const { return world_size_; }
 
@@ -103,6 +119,8 @@ class Options {
   int64_t minimum_rows_ = 2;
   bool across_groups_ = false;
   int64_t refresh_every_ = 1;
+  bool concurrent_ = false;
+  SearchPrecision search_precision_ = SearchPrecision::Float32;
   int64_t rank_ = 0, world_size_ = 1;
 };
 

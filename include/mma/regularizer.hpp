@@ -47,7 +47,7 @@ struct Bucket {
 struct LayerSignature {
   const void* tensor = nullptr;
   const void* data = nullptr;
-  std::vector<int64_t> sizes;
+  std::vector<int64_t> sizes, strides;
   at::ScalarType type = at::kFloat;
   at::Device device = at::kCPU;
   bool trained = false;
@@ -115,7 +115,6 @@ class Regularizer {
   /// over its groups counts, weighted by their usable rows, whether the objective is itself a mean or a sum.
   at::Tensor loss() {
     const detail::FullPrecisionGuard guard;
-    ++step_;
     update_buckets();
     at::Tensor total;
     for (detail::NetworkPart& part : parts_) {
@@ -123,21 +122,36 @@ class Regularizer {
       detail::FoundPairs found;
       found.nearest = kept_nearest(part);
       add_to(total, detail::NetworkLossFunction::apply(part.loss, &found, at::TensorList(weights)));
-      part.nearest = found.nearest;
+      keep_nearest(part, found);
     }
     for (const detail::Bucket& bucket : buckets_) {
       const Batch batch = gather(bucket);
       at::Tensor values = detail::values_of(objective_, batch.rows, batch.usable);
       add_to(total, at::where(batch.shares != 0, values * batch.shares, 0.0).sum());
     }
+    ++step_;
     return total.defined() ? total : at::scalar_tensor(0.0, at::kFloat);
+  }
+
+  /// Before the forward pass, on a GPU with Options().concurrent(true): the search of the next loss() or
+  /// accumulate_gradient() begins now, on a stream of its own. If a weight is changed in between, that call searches
+  /// again. Elsewhere nothing is done.
+  void start() {
+    if (!options_.concurrent()) {
+      return;
+    }
+    const detail::FullPrecisionGuard guard;
+    const at::NoGradGuard no_grad;
+    update_buckets();
+    for (detail::NetworkPart& part : parts_) {
+      part.loss->start(weights_of(part), kept_nearest(part));
+    }
   }
 
   /// Adds scale * d loss()/d weight to each weight's .grad without an autograd graph, and returns loss() (no graph).
   /// The numbers are those of loss().backward(). Call it after the main loss's backward(), before the optimizer's step.
   at::Tensor accumulate_gradient(double scale = 1.0) {
     const detail::FullPrecisionGuard guard;
-    ++step_;
     update_buckets();
     check_leaves();
     const at::NoGradGuard no_grad;
@@ -145,7 +159,7 @@ class Regularizer {
     for (detail::NetworkPart& part : parts_) {
       const detail::FoundPairs found = part.loss->accumulate(weights_of(part), scale, kept_nearest(part));
       add_to(total, found.value);
-      part.nearest = found.nearest;
+      keep_nearest(part, found);
     }
     for (const detail::Bucket& bucket : buckets_) {
       const Batch batch = gather(bucket);
@@ -154,6 +168,7 @@ class Regularizer {
       add_to(total, at::where(batch.shares != 0, values * batch.shares, 0.0).sum());
       scatter(bucket, gradient);
     }
+    ++step_;
     return total.defined() ? total : at::scalar_tensor(0.0, at::kFloat);
   }
 
@@ -262,10 +277,16 @@ class Regularizer {
     }
   }
 
+  bool searches() const { return step_ % options_.refresh_every() == 0; }
+
   /// The neighbours that this step takes from an earlier one; undefined when it searches.
-  at::Tensor kept_nearest(const detail::NetworkPart& part) const {
-    const bool keeps = (step_ - 1) % options_.refresh_every() != 0;
-    return keeps ? part.nearest : at::Tensor();
+  at::Tensor kept_nearest(const detail::NetworkPart& part) const { return searches() ? at::Tensor() : part.nearest; }
+
+  /// For the steps to come. What a step without a search gives is not kept: in a CUDA graph that memory is the graph's.
+  void keep_nearest(detail::NetworkPart& part, const detail::FoundPairs& found) const {
+    if (options_.refresh_every() > 1 && (searches() || !part.nearest.defined())) {
+      part.nearest = found.nearest;
+    }
   }
 
   std::vector<at::Tensor> weights_of(const detail::NetworkPart& part) const {
@@ -310,8 +331,10 @@ class Regularizer {
     for (const Layer& layer : layers_) {
       const at::Tensor weight = layer.weight();
       detail::check_weight(weight, layer.layout, layer.name);
-      signatures.push_back({weight.unsafeGetTensorImpl(), std::get<0>(key_of(weight)), weight.sizes().vec(),
-                            weight.scalar_type(), weight.device(), weight.requires_grad()});
+      const bool leaf = weight.is_leaf();  // else it is computed anew at each step
+      signatures.push_back({leaf ? weight.unsafeGetTensorImpl() : nullptr, leaf ? std::get<0>(key_of(weight)) : nullptr,
+                            weight.sizes().vec(), weight.strides().vec(), weight.scalar_type(), weight.device(),
+                            weight.requires_grad()});
     }
     if (signatures == signatures_) {
       return;
@@ -326,7 +349,8 @@ class Regularizer {
     const std::optional<detail::PairObjective> pairs = detail::pair_objective_of(objective_);
     std::vector<size_t> in_parts, in_buckets;
     for (const size_t k : layers) {
-      (pairs && detail::NetworkLoss::supports(layers_[k].weight()) ? in_parts : in_buckets).push_back(k);
+      (pairs && detail::NetworkLoss::supports(layers_[k].weight(), options_.search_precision()) ? in_parts : in_buckets)
+          .push_back(k);
     }
     make_parts(in_parts, pairs.value_or(detail::PairObjective{}));
     for (const size_t k : in_buckets) {
@@ -381,7 +405,7 @@ class Regularizer {
     std::map<std::pair<at::ScalarType, std::string>, size_t> part_of;
     for (const size_t k : layers) {
       const at::Tensor weight = layers_[k].weight();
-      const auto type = weight.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+      const at::ScalarType type = detail::NetworkLoss::row_type(weight);
       const auto [place, is_new] = part_of.try_emplace({type, weight.device().str()}, parts_.size());
       if (is_new) {
         parts_.emplace_back();
@@ -395,7 +419,7 @@ class Regularizer {
       for (const size_t k : part.layers) {
         members.push_back({layers_[k].name, layers_[k].weight(), layers_[k].layout, factor_of(k)});
       }
-      part.loss = std::make_shared<detail::NetworkLoss>(members, objective);
+      part.loss = std::make_shared<detail::NetworkLoss>(members, objective, options_.search_precision());
       const bool same = p < before.size() && before[p].layers == part.layers && before[p].sizes == part.sizes;
       part.nearest = p < kept.size() ? part.loss->checked_nearest(kept[p]) : same ? before[p].nearest : at::Tensor();
     }

@@ -100,23 +100,22 @@ class CpuNetwork final : public PairNetwork {
   template <typename After>
   FoundPairs find(const at::Tensor& nearest, const After& after_stage) {
     const auto doubles = at::TensorOptions(at::kDouble);
-    FoundPairs found{{},
-                     at::empty({row_count()}, doubles),
-                     {},
-                     at::empty({row_count()}, doubles),
-                     at::empty({row_count()}, doubles)};
-    found.nearest = nearest.defined() ? nearest : at::empty({row_count()}, at::TensorOptions(at::kInt));
+    const FoundPairs found{{},
+                           at::empty({row_count()}, doubles),
+                           at::empty({row_count()}, at::TensorOptions(at::kInt)),
+                           at::empty({row_count()}, doubles),
+                           at::empty({row_count()}, doubles)};
     double value = 0;
     for (const Stage& stage : stages_) {
       take_norms(stage, found);
-      nearest.defined() ? take_angles(stage, found) : find_nearest(stage, found);
+      nearest.defined() ? take_pairs(stage, nearest, found) : find_nearest(stage, found);
       for (size_t m = stage.begin; m < stage.end;) {
         value += weigh_layer(m, found);
       }
       after_stage(stage, found);
     }
-    found.value = at::scalar_tensor(value, at::TensorOptions(c10::CppTypeToScalarType<T>::value));
-    return found;
+    return {at::scalar_tensor(value, at::TensorOptions(c10::CppTypeToScalarType<T>::value)), found.norms, found.nearest,
+            found.angles, found.slopes};
   }
 
   void take_norms(const Stage& stage, const FoundPairs& found) {
@@ -129,14 +128,19 @@ class CpuNetwork final : public PairNetwork {
     });
   }
 
-  void take_angles(const Stage& stage, const FoundPairs& found) {
+  /// The pairs given; a row that is zero now, or whose neighbour is, has none.
+  void take_pairs(const Stage& stage, const at::Tensor& given, const FoundPairs& found) {
     const auto* norms = found.norms.const_data_ptr<double>();
-    const auto* nearest = found.nearest.const_data_ptr<int32_t>();
+    const auto* wanted = given.const_data_ptr<int32_t>();
+    auto* nearest = found.nearest.mutable_data_ptr<int32_t>();
     auto* angles = found.angles.mutable_data_ptr<double>();
     tasks_.for_each(stage.begin, stage.end, [&](size_t m, int64_t r, size_t) {
       const CpuMatrix<T>& matrix = search_.matrices()[m];
-      const int64_t row = matrix.offset + r;
-      angles[row] = cpu_angle(matrix, norms + matrix.offset, r, nearest[row]);
+      const int64_t row = matrix.offset + r, other = wanted[row];
+      const bool pair = other != r && takes_part_[static_cast<size_t>(row)] &&
+                        takes_part_[static_cast<size_t>(matrix.offset + other)];
+      nearest[row] = static_cast<int32_t>(pair ? other : r);
+      angles[row] = pair ? cpu_angle(matrix, norms + matrix.offset, r, other) : 0;
     });
   }
 

@@ -12,16 +12,19 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "../weight_matrix.hpp"
 #include "cpu_network.hpp"
+#include "cuda_network.hpp"
 #include "full_precision.hpp"
 #include "nearest_pairs.hpp"
 #include "network_pairs.hpp"
 #include "row_norms.hpp"
+#include "side_stream.hpp"
 
 namespace mma::detail {
 
@@ -43,31 +46,37 @@ struct NetworkLayer {
   double coefficient = 0;
 };
 
-/// Layers of one device and computing type. Made anew when a weight's memory, shape or type changes.
+/// Layers of one device and type of rows. Made anew when a weight's memory, shape or type changes.
 class NetworkLoss {
  public:
-  NetworkLoss(const std::vector<NetworkLayer>& layers, const PairObjective& objective) {
+  NetworkLoss(const std::vector<NetworkLayer>& layers, const PairObjective& objective,
+              SearchPrecision precision = SearchPrecision::Float32) {
     PairPlan plan;
     plan.objective = objective;
     for (const NetworkLayer& layer : layers) {
-      const at::Tensor rows = weight_rows(layer.weight.detach(), layer.layout, layer.name);
-      Source source{layer.name, layer.layout, rows.sizes().vec(), {}, {}};
-      if (!in_place(layer)) {
-        source.copy = at::empty(rows.sizes(), rows.options().dtype(in_computing_type(rows).scalar_type()));
-      }
-      const at::Tensor& matrices = source.copy.defined() ? source.copy : rows;
-      for (int64_t g = 0; g < rows.size(0); ++g) {
-        plan.matrices.push_back({matrices[g], sources_.size()});
-      }
+      sources_.push_back(source_of(layer));
+      const Source& source = sources_.back();
+      append_matrices(source.copy.defined() ? source.copy : rows_in_place(layer.weight.detach(), source),
+                      sources_.size() - 1, plan.matrices);
       plan.coefficients.push_back(layer.coefficient);
-      sources_.push_back(std::move(source));
     }
     plan_ = plan;
-    network_ = make_network(std::move(plan));
+    network_ = make_network(std::move(plan), precision);
+  }
+
+  ~NetworkLoss() { forget_start(); }
+  NetworkLoss(const NetworkLoss&) = delete;
+  NetworkLoss& operator=(const NetworkLoss&) = delete;
+
+  /// The type in which a weight's rows are read: the GPU's kernels take half precision as it is.
+  static at::ScalarType row_type(const at::Tensor& weight) {
+    return weight.is_cuda() ? weight.scalar_type() : in_computing_type_of(weight);
   }
 
   /// Whether there is a pass for the device and type of this weight.
-  static bool supports(const at::Tensor& weight) { return weight.is_cpu(); }
+  static bool supports(const at::Tensor& weight, SearchPrecision precision) {
+    return weight.is_cpu() || CudaNetwork::available(weight.device(), row_type(weight), precision);
+  }
 
   /// Neighbours from a checkpoint, if they can be of these layers; else undefined.
   at::Tensor checked_nearest(const at::Tensor& nearest) const {
@@ -85,44 +94,72 @@ class NetworkLoss {
     return row == host.numel() ? host.to(plan_.matrices.front().rows.device()) : at::Tensor();
   }
 
+  /// find() begins now, on a stream of its own; the next find() or accumulate() of the same weights takes it. On a CPU
+  /// nothing is begun.
+  void start(at::TensorList weights, const at::Tensor& nearest) {
+    const c10::Device device = plan_.matrices.front().rows.device();
+    if (device.is_cpu()) {
+      return;
+    }
+    forget_start();
+    if (!side_) {
+      side_ = std::make_unique<SideStream>(device);
+    }
+    side_->run([&] {
+      take_copies(weights);
+      started_ = {network_->find(nearest), versions_of(weights)};
+    });
+  }
+
   FoundPairs find(at::TensorList weights, const at::Tensor& nearest) {
+    if (std::optional<FoundPairs> found = take_started(weights)) {
+      return *std::move(found);
+    }
     take_copies(weights);
     return network_->find(nearest);
   }
 
   /// Adds scale * d value/d weight to each weight's .grad.
   FoundPairs accumulate(at::TensorList weights, double scale, const at::Tensor& nearest) {
-    take_copies(weights);
+    std::optional<FoundPairs> started = take_started(weights);
+    if (!started) {
+      take_copies(weights);
+    }
     std::vector<at::Tensor> gradients;
     for (size_t k = 0; k < sources_.size(); ++k) {
-      const at::Tensor target = gradient_target(weights[k], sources_[k]);
-      append_matrices(target, gradients);
+      append_groups(gradient_target(weights[k], sources_[k]), gradients);
     }
-    FoundPairs found = network_->find_and_add_gradient(gradients, scale, nearest);
+    FoundPairs found;
+    if (started) {
+      found = *std::move(started);
+      network_->add_gradient(found, gradients, {}, scale);
+    } else {
+      found = network_->find_and_add_gradient(gradients, scale, nearest);
+    }
     for (size_t k = 0; k < sources_.size(); ++k) {
       if (sources_[k].gradient.defined()) {
-        add_to_grad(weights[k], rows_to_weight(sources_[k].gradient, weights[k], sources_[k].layout));
+        add_to_grad(weights[k], as_weight(sources_[k].gradient, weights[k], sources_[k]));
       }
     }
     return found;
   }
 
-  /// factor * d value/d weight of each weight, without a graph.
+  /// factor * d value/d weight of each weight, without a graph. All in one piece of memory, which is set to zero at
+  /// once.
   std::vector<at::Tensor> gradients(const FoundPairs& found, at::TensorList weights, const at::Tensor& factor) {
     take_copies(weights);  // another step's may be there
-    std::vector<at::Tensor> results, rows, matrices;
-    for (size_t k = 0; k < sources_.size(); ++k) {
-      const Source& source = sources_[k];
-      const bool copied = source.copy.defined();
-      results.push_back(copied ? at::Tensor() : at::zeros(weights[k].sizes(), weights[k].options()));
-      rows.push_back(copied ? at::zeros_like(source.copy) : results.back().view(source.sizes));
-      append_matrices(rows.back(), matrices);
+    const at::Tensor memory = at::zeros({gradient_numbers()}, plan_.matrices.front().rows.options());
+    std::vector<at::Tensor> rows, matrices;
+    int64_t begin = 0;
+    for (const Source& source : sources_) {
+      rows.push_back(memory.narrow(0, begin, source.numel()).view(source.sizes));
+      append_groups(rows.back(), matrices);
+      begin += aligned(source.numel());
     }
     network_->add_gradient(found, matrices, factor, 1);
+    std::vector<at::Tensor> results;
     for (size_t k = 0; k < sources_.size(); ++k) {
-      if (!results[k].defined()) {
-        results[k] = rows_to_weight(rows[k], weights[k], sources_[k].layout);
-      }
+      results.push_back(as_weight(rows[k], weights[k], sources_[k]));
     }
     return results;
   }
@@ -158,22 +195,97 @@ class NetworkLoss {
     std::string name;
     WeightLayout layout;
     std::vector<int64_t> sizes;  ///< [groups, n, d]
-    at::Tensor copy;             ///< of the rows, in the computing type; undefined where the weight's memory is taken
+    at::Tensor copy;             ///< of the rows, in the rows' type; undefined where the weight's memory is taken
     at::Tensor gradient;         ///< where .grad cannot be added to in place
+
+    int64_t numel() const { return sizes[0] * sizes[1] * sizes[2]; }
   };
 
-  /// A weight computed from other tensors has new memory at each step.
-  static bool in_place(const NetworkLayer& layer) {
-    const at::Tensor& weight = layer.weight;
-    return weight.is_leaf() && weight.is_contiguous() && !layer.layout.transposed &&
-           weight.scalar_type() == in_computing_type(weight).scalar_type();
+  /// What start() found, and the weights' versions then.
+  struct Started {
+    FoundPairs found;
+    std::vector<uint32_t> versions;
+  };
+
+  static at::ScalarType in_computing_type_of(const at::Tensor& weight) {
+    return weight.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   }
 
-  static std::unique_ptr<PairNetwork> make_network(PairPlan plan) {
-    if (plan.matrices.front().rows.scalar_type() == at::kDouble) {
+  /// Gradients start at whole cache lines.
+  static int64_t aligned(int64_t numbers) { return (numbers + 63) / 64 * 64; }
+
+  int64_t gradient_numbers() const {
+    int64_t result = 0;
+    for (const Source& source : sources_) {
+      result += aligned(source.numel());
+    }
+    return result;
+  }
+
+  static Source source_of(const NetworkLayer& layer) {
+    const at::Tensor rows = weight_rows(layer.weight.detach(), layer.layout, layer.name);
+    Source source{layer.name, layer.layout, rows.sizes().vec(), {}, {}};
+    // A weight computed from other tensors has new memory at each step.
+    if (!layer.weight.is_leaf() || !rows_are_blocks(layer.weight, layer.layout) ||
+        layer.weight.scalar_type() != row_type(layer.weight)) {
+      source.copy = at::empty(rows.sizes(), rows.options().dtype(row_type(layer.weight)));
+    }
+    return source;
+  }
+
+  /// Whether each row is one block of memory. In which order its entries are there is the same for all rows, so it
+  /// changes no angle: channels_last weights are taken as they are.
+  static bool rows_are_blocks(const at::Tensor& weight, const WeightLayout& layout) {
+    return !layout.transposed && weight.is_non_overlapping_and_dense() &&
+           weight.stride(0) * weight.size(0) == weight.numel();
+  }
+
+  static at::Tensor rows_in_place(const at::Tensor& weight, const Source& source) {
+    const std::vector<int64_t>& sizes = source.sizes;
+    return weight.as_strided(sizes, {sizes[1] * sizes[2], sizes[2], 1}, weight.storage_offset());
+  }
+
+  /// A gradient [groups, n, d] as the weight is.
+  static at::Tensor as_weight(const at::Tensor& rows, const at::Tensor& weight, const Source& source) {
+    return source.copy.defined() ? rows_to_weight(rows, weight, source.layout)
+                                 : rows.as_strided(weight.sizes(), weight.strides(), rows.storage_offset());
+  }
+
+  static std::unique_ptr<PairNetwork> make_network(PairPlan plan, SearchPrecision precision) {
+    const at::Tensor& rows = plan.matrices.front().rows;
+    if (rows.is_cuda()) {
+      return std::make_unique<CudaNetwork>(std::move(plan), precision);
+    }
+    if (rows.scalar_type() == at::kDouble) {
       return std::make_unique<CpuNetwork<double>>(std::move(plan));
     }
     return std::make_unique<CpuNetwork<float>>(std::move(plan));
+  }
+
+  static std::vector<uint32_t> versions_of(at::TensorList weights) {
+    std::vector<uint32_t> result;
+    for (const at::Tensor& weight : weights) {
+      result.push_back(static_cast<uint32_t>(weight._version()));
+    }
+    return result;
+  }
+
+  /// What start() began, unless the weights have changed since.
+  std::optional<FoundPairs> take_started(at::TensorList weights) {
+    const bool usable = started_ && started_->versions == versions_of(weights);
+    const std::optional<Started> started = forget_start();
+    return usable ? std::optional(started->found) : std::nullopt;
+  }
+
+  /// Nothing is begun any more: what comes next on the current stream comes after it.
+  std::optional<Started> forget_start() {
+    std::optional<Started> started = std::move(started_);
+    started_.reset();
+    if (started) {
+      const FoundPairs& found = started->found;
+      side_->join({found.value, found.norms, found.nearest, found.angles, found.slopes});
+    }
+    return started;
   }
 
   void take_copies(at::TensorList weights) {
@@ -184,9 +296,15 @@ class NetworkLoss {
     }
   }
 
-  static void append_matrices(const at::Tensor& rows, std::vector<at::Tensor>& matrices) {
+  static void append_groups(const at::Tensor& rows, std::vector<at::Tensor>& matrices) {
     for (int64_t g = 0; g < rows.size(0); ++g) {
       matrices.push_back(rows[g]);
+    }
+  }
+
+  static void append_matrices(const at::Tensor& rows, size_t layer, std::vector<PairMatrix>& matrices) {
+    for (int64_t g = 0; g < rows.size(0); ++g) {
+      matrices.push_back({rows[g], layer});
     }
   }
 
@@ -194,16 +312,15 @@ class NetworkLoss {
   static at::Tensor gradient_target(const at::Tensor& weight, Source& source) {
     at::Tensor& grad = weight.mutable_grad();
     if (!source.copy.defined() && !grad.defined()) {
-      grad = at::zeros(weight.sizes(), weight.options());
+      grad = at::zeros_like(weight.detach());
     }
-    if (!source.copy.defined() && grad.is_contiguous() && grad.scalar_type() == weight.scalar_type() &&
-        grad.layout() == c10::kStrided && grad.device() == weight.device()) {
+    if (!source.copy.defined() && grad.layout() == c10::kStrided && grad.strides() == weight.strides() &&
+        grad.scalar_type() == weight.scalar_type() && grad.device() == weight.device()) {
       source.gradient.reset();
-      return grad.detach().view(source.sizes);
+      return rows_in_place(grad.detach(), source);
     }
-    const at::ScalarType type = in_computing_type(weight).scalar_type();
     if (!source.gradient.defined()) {
-      source.gradient = at::empty(source.sizes, weight.options().dtype(type));
+      source.gradient = at::empty(source.sizes, weight.options().dtype(row_type(weight)));
     }
     return source.gradient.zero_();
   }
@@ -211,6 +328,8 @@ class NetworkLoss {
   std::vector<Source> sources_;
   PairPlan plan_;
   std::unique_ptr<PairNetwork> network_;
+  std::unique_ptr<SideStream> side_;
+  std::optional<Started> started_;
 };
 
 /// A pass, kept alive by the graph that will run its backward.
