@@ -8,25 +8,21 @@
 #include <mma/detail/cuda_network.hpp>
 #include <mma/mma.hpp>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "network_shapes.hpp"
+#include "measure.hpp"
 
 namespace {
 
+using namespace mma::benchmarks;
 using mma::SearchPrecision;
 
 constexpr int rounds = 20, warm_up = 3;
 const c10::Device gpu(c10::kCUDA, 0);
-
-using Weights = std::vector<at::Tensor>;
-using Step = std::function<void()>;
 
 struct Rung {
   std::string name;
@@ -46,40 +42,19 @@ struct Batched {
   }
 };
 
-/// Eq 6 as it is written.
-at::Tensor paper_formula(const at::Tensor& weight) {
-  const at::Tensor rows = weight.flatten(1), unit = rows / rows.norm(2, {1}, true);
-  at::Tensor cosines = unit.mm(unit.t());
-  cosines = cosines - 2 * at::eye(cosines.size(0), cosines.options());
-  return -std::get<0>(cosines.max(1)).clamp(-1 + 1e-6, 1 - 1e-6).acos().mean();
-}
-
-Step autograd_step(const Weights& weights) {
-  return [&weights] {
-    at::Tensor total = at::zeros({}, weights.front().options());
-    for (const at::Tensor& weight : weights) total = total + paper_formula(weight);
-    total.backward();
-  };
-}
-
 Step batched_step(const Weights& weights) {
   auto regularizer = std::make_shared<mma::Regularizer<Batched>>(mma::Options());
   for (size_t k = 0; k < weights.size(); ++k) regularizer->add(std::to_string(k), weights[k]);
   return [regularizer] { regularizer->accumulate_gradient(); };
 }
 
-std::function<Step(const Weights&)> kernels_step(SearchPrecision precision) {
-  return [precision](const Weights& weights) -> Step {
+std::function<Step(const Weights&)> kernels_step(SearchPrecision precision, bool through_autograd = false) {
+  return [=](const Weights& weights) -> Step {
     if (!mma::detail::CudaNetwork::available(gpu, at::kFloat, precision)) return {};
-    mma::detail::PairPlan plan;
-    std::vector<at::Tensor> gradients;
-    for (const at::Tensor& weight : weights) {
-      plan.matrices.push_back({weight.detach().flatten(1), plan.coefficients.size()});
-      plan.coefficients.push_back(1);
-      gradients.push_back(weight.grad().flatten(1));
-    }
-    auto network = std::make_shared<mma::detail::CudaNetwork>(std::move(plan), precision);
-    return [network, gradients] { network->add_gradient(network->find({}), gradients, {}, 1); };
+    auto regularizer = std::make_shared<mma::Regularizer<>>(mma::Options().search_precision(precision));
+    for (size_t k = 0; k < weights.size(); ++k) regularizer->add(std::to_string(k), weights[k]);
+    if (through_autograd) return [regularizer] { regularizer->loss().backward(); };
+    return [regularizer] { regularizer->accumulate_gradient(); };
   };
 }
 
@@ -118,18 +93,12 @@ void prepare(Rung& rung, const Weights& weights) {
   rung.megabytes = static_cast<double>(allocated().peak - before) / (1 << 20);
 }
 
-double milliseconds_of(const Step& step) {
+double milliseconds_with_the_gpu(const Step& step) {
   wait();
-  const auto start = std::chrono::steady_clock::now();
-  step();
-  wait();
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
+  return milliseconds_of([&] {
+    step();
+    wait();
+  });
 }
 
 void print(const Rung& rung, const Rung& formula) {
@@ -140,35 +109,29 @@ void print(const Rung& rung, const Rung& formula) {
   }
   std::string ratio = "formula not run";
   if (formula.step) {
-    std::vector<double> ratios;
-    for (size_t k = 0; k < rung.milliseconds.size(); ++k) {
-      ratios.push_back(formula.milliseconds[k] / rung.milliseconds[k]);
-    }
     char text[32];
-    std::snprintf(text, sizeof text, "%.2f", median(ratios));
+    std::snprintf(text, sizeof text, "%.2f", median_ratio(formula.milliseconds, rung.milliseconds));
     ratio = text;
   }
   std::printf("| %s | %.3f | %s | %.1f |\n", rung.name.c_str(), median(rung.milliseconds), ratio.c_str(),
               rung.megabytes);
 }
 
-void measure(const std::string& network, const mma::benchmarks::WeightShapes& shapes) {
-  Weights weights;
-  for (const auto& shape : shapes) {
-    weights.push_back(at::randn(shape, at::TensorOptions(gpu)).requires_grad_());
-    weights.back().mutable_grad() = at::zeros_like(weights.back());
-  }
-  std::vector<Rung> rungs{{"the paper's formula through autograd", autograd_step, {}, 0, {}},
-                          {"LibTorch's operations, batched", batched_step, {}, 0, {}},
-                          {"kernels, float32 search", kernels_step(SearchPrecision::Float32), {}, 0, {}},
-                          {"kernels, TF32 search", kernels_step(SearchPrecision::TF32), {}, 0, {}},
-                          {"kernels, bfloat16 search", kernels_step(SearchPrecision::BFloat16), {}, 0, {}},
-                          {"floor: one full float32 product a layer", floor_step, {}, 0, {}}};
+void measure(const std::string& network, const WeightShapes& shapes) {
+  const Weights weights = random_weights(shapes, gpu);
+  std::vector<Rung> rungs{
+      {"the paper's formula through autograd", paper_step, {}, 0, {}},
+      {"LibTorch's operations, batched", batched_step, {}, 0, {}},
+      {"kernels, float32 search", kernels_step(SearchPrecision::Float32), {}, 0, {}},
+      {"kernels, TF32 search", kernels_step(SearchPrecision::TF32), {}, 0, {}},
+      {"kernels, bfloat16 search", kernels_step(SearchPrecision::BFloat16), {}, 0, {}},
+      {"the same through loss().backward()", kernels_step(SearchPrecision::BFloat16, true), {}, 0, {}},
+      {"floor: one full float32 product a layer", floor_step, {}, 0, {}}};
   for (Rung& rung : rungs) prepare(rung, weights);
   for (int round = 0; round < warm_up + rounds; ++round) {
     for (Rung& rung : rungs) {
       if (!rung.step) continue;
-      const double milliseconds = milliseconds_of(rung.step);
+      const double milliseconds = milliseconds_with_the_gpu(rung.step);
       if (round >= warm_up) rung.milliseconds.push_back(milliseconds);
     }
   }
@@ -188,7 +151,7 @@ int main() {
   }
   std::printf("Medians of %d rounds, float32 weights, forward and gradient.\n", rounds);
   for (const char* network : {"vgg19-bn", "resnet56", "wrn-28-10", "densenet-40-12"}) {
-    measure(network, mma::benchmarks::weight_shapes(network));
+    measure(network, weight_shapes(network));
   }
   measure("a classifier, 85,742 x 512", {{85742, 512}});
   return 0;

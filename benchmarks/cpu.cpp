@@ -1,0 +1,231 @@
+// What MMA's value and gradient cost on a CPU for all weights of a network: against the paper's formula through
+// autograd, against the floor (the products alone), and in memory. Steps of each in turn in one process, round after
+// round, so that whatever else the machine does falls on all of them alike. Prints Markdown; a bar that is missed is
+// shown as missed, and then the exit code is 1.
+#include <ATen/Parallel.h>
+#include <malloc.h>
+#include <mma/mma.hpp>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "measure.hpp"
+
+namespace {
+
+using namespace mma::benchmarks;
+
+constexpr int rounds = 15, warm_up = 2;
+constexpr double mebibyte = 1 << 20;
+
+struct Network {
+  std::string name;
+  WeightShapes shapes;
+  std::optional<double> least_speedup, largest_floor_ratio;  ///< what this project asks of itself
+  std::function<double(double weights)> largest_memory;      ///< MiB, of the weights' MiB
+};
+
+double two_copies(double weights) { return 10 + 2 * weights; }
+
+std::vector<Network> networks() {
+  return {{"vgg19-bn", weight_shapes("vgg19-bn"), 3.8, 1.35, two_copies},
+          {"wrn-28-10", weight_shapes("wrn-28-10"), 3.8, {}, {}},
+          {"resnet56", weight_shapes("resnet56"), 4.0, {}, {}},
+          {"densenet-40-12", weight_shapes("densenet-40-12"), 4.0, {}, {}}};
+}
+
+std::shared_ptr<mma::Regularizer<>> regularizer_of(const Weights& weights, const mma::Options& options = {}) {
+  auto result = std::make_shared<mma::Regularizer<>>(options);
+  for (size_t k = 0; k < weights.size(); ++k) result->add(std::to_string(k), weights[k]);
+  return result;
+}
+
+Step accumulate_step(const Weights& weights, const mma::Options& options = {}) {
+  return [regularizer = regularizer_of(weights, options)] { regularizer->accumulate_gradient(); };
+}
+
+Step backward_step(const Weights& weights) {
+  return [regularizer = regularizer_of(weights)] { regularizer->loss().backward(); };
+}
+
+/// Products of all tiles of the upper triangle, and one read and one write of the weights.
+Step floor_step(const Weights& weights, int64_t tile) {
+  const at::Tensor product = at::empty({tile * tile});
+  return [&weights, product, tile] {
+    for (const at::Tensor& weight : weights) {
+      const at::Tensor rows = weight.detach().flatten(1);
+      const int64_t n = rows.size(0);
+      for (int64_t i = 0; i < n; i += tile) {
+        const at::Tensor left = rows.narrow(0, i, std::min(tile, n - i));
+        for (int64_t j = i; j < n; j += tile) {
+          const at::Tensor right = rows.narrow(0, j, std::min(tile, n - j));
+          at::Tensor out = product.narrow(0, 0, left.size(0) * right.size(0)).view({left.size(0), right.size(0)});
+          at::mm_out(out, left, right.t());
+        }
+      }
+      weight.grad().copy_(weight.detach());
+    }
+  };
+}
+
+/// With the tile that is fastest here.
+Step fastest_floor(const Weights& weights) {
+  Step best;
+  double least = 0;
+  for (const int64_t tile : {64, 128, 256, 512}) {
+    const Step step = floor_step(weights, tile);
+    std::vector<double> milliseconds;
+    for (int k = 0; k < 4; ++k) milliseconds.push_back(milliseconds_of(step));
+    const double time = *std::min_element(milliseconds.begin(), milliseconds.end());
+    if (!best || time < least) {
+      best = step;
+      least = time;
+    }
+  }
+  return best;
+}
+
+// --- memory: each way in a process of its own, so that none gets what another has left ---
+
+double status_mebibytes(const std::string& field) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind(field + ":", 0) == 0) return std::stod(line.substr(field.size() + 1)) / 1024;
+  }
+  return 0;
+}
+
+WeightShapes shapes_of(const std::string& name) {
+  return name == "50000x64" ? WeightShapes{{50000, 64}} : weight_shapes(name);
+}
+
+/// Prints the peak of memory of two steps beyond weights, gradients and what a first product leaves.
+int print_peak(const std::string& way, const std::string& name) {
+  const Weights warm = random_weights({{300, 300}}, at::kCPU), weights = random_weights(shapes_of(name), at::kCPU);
+  paper_step(warm)();
+  accumulate_step(warm)();
+  malloc_trim(0);
+  std::ofstream("/proc/self/clear_refs") << "5";  // VmHWM starts again
+  const double before = status_mebibytes("VmRSS");
+  const Step step = way == "formula" ? paper_step(weights) : accumulate_step(weights);
+  const double milliseconds = milliseconds_of(step);
+  if (way != "formula" && name != "50000x64") step();
+  std::printf("%.1f %.0f\n", status_mebibytes("VmHWM") - before, milliseconds);
+  return 0;
+}
+
+struct Peak {
+  double mebibytes = -1, milliseconds = 0;
+};
+
+Peak peak_of(const std::string& program, const std::string& way, const std::string& name) {
+  Peak peak;
+  const std::string command = "'" + program + "' --peak " + way + " " + name;
+  if (FILE* pipe = popen(command.c_str(), "r")) {
+    if (std::fscanf(pipe, "%lf %lf", &peak.mebibytes, &peak.milliseconds) != 2) peak.mebibytes = -1;
+    pclose(pipe);
+  }
+  return peak;
+}
+
+// --- the table ---
+
+struct Way {
+  std::string name;
+  Step step;
+  std::vector<double> milliseconds;
+};
+
+void measure(std::vector<Way>& ways) {
+  for (int round = 0; round < warm_up + rounds; ++round) {
+    for (Way& way : ways) {
+      const double milliseconds = milliseconds_of(way.step);
+      if (round >= warm_up) way.milliseconds.push_back(milliseconds);
+    }
+  }
+}
+
+bool all_met = true;
+
+/// The number, with what was asked and whether it is met.
+std::string judged(double value, const char* format, std::optional<double> bar, bool at_least) {
+  char text[64];
+  std::snprintf(text, sizeof text, format, value);
+  if (!bar) return text;
+  const bool met = at_least ? value >= *bar : value <= *bar;
+  all_met = all_met && met;
+  char result[128];
+  std::snprintf(result, sizeof result, "%s (asked: %s %g, %s)", text, at_least ? "≥" : "≤", *bar,
+                met ? "met" : "**MISSED**");
+  return result;
+}
+
+void print_network(const Network& network, bool official, const std::string& program) {
+  const Weights weights = random_weights(network.shapes, at::kCPU);
+  std::vector<Way> ways{{"formula", paper_step(weights), {}},
+                        {"accumulate_gradient()", accumulate_step(weights), {}},
+                        {"floor", fastest_floor(weights), {}},
+                        {"loss().backward()", backward_step(weights), {}},
+                        {"kept", accumulate_step(weights, mma::Options().refresh_every(1 << 30)), {}}};
+  measure(ways);
+  double bytes = 0;
+  for (const at::Tensor& weight : weights) bytes += static_cast<double>(weight.nbytes());
+  const auto bar = [&](std::optional<double> value) { return official ? value : std::nullopt; };
+  const auto& formula = ways[0].milliseconds;
+  std::string memory = "", formula_memory = "";
+  if (official) {
+    std::optional<double> most;
+    if (network.largest_memory) most = network.largest_memory(bytes / mebibyte);
+    memory = judged(peak_of(program, "ours", network.name).mebibytes, "%.1f", most, false);
+    formula_memory = judged(peak_of(program, "formula", network.name).mebibytes, "%.1f", {}, false);
+  }
+  std::printf(
+      "| %s | %.2f | %.2f | %s | %.2f | %.2f | %s | %s | %s |\n", network.name.c_str(), median(formula),
+      median(ways[1].milliseconds),
+      judged(median_ratio(formula, ways[1].milliseconds), "%.2f", bar(network.least_speedup), true).c_str(),
+      median_ratio(formula, ways[3].milliseconds), median_ratio(formula, ways[4].milliseconds),
+      judged(median_ratio(ways[1].milliseconds, ways[2].milliseconds), "%.2f", bar(network.largest_floor_ratio), false)
+          .c_str(),
+      memory.c_str(), formula_memory.c_str());
+  std::fflush(stdout);
+}
+
+void print_table(int threads, const std::string& program) {
+  at::set_num_threads(threads);
+  std::printf("\n### %d thread%s\n\n", threads, threads == 1 ? "" : "s");
+  std::printf(
+      "| weights of | formula, ms | MMA, ms | times faster | through loss().backward() | pairs kept | "
+      "MMA / floor | peak MiB | formula's peak MiB |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n");
+  for (const Network& network : networks()) print_network(network, threads > 1, program);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc == 4 && std::string(argv[1]) == "--peak") {
+    at::set_num_threads(2);
+    return print_peak(argv[2], argv[3]);
+  }
+  if (argc != 1) {
+    std::fprintf(stderr, "bench-cpu: takes no arguments; it prints a table of what MMA costs on this machine's CPU\n");
+    return 2;
+  }
+  std::printf(
+      "Value and gradient of MMA over all weights, float32, medians of %d alternating rounds in one process.\n"
+      "*formula*: Eq 6 through autograd. *MMA*: `accumulate_gradient()`. *pairs kept*: the same in a step of "
+      "`refresh_every` without a search.\n*floor*: `at::mm` of the tiles of the upper triangle (the fastest of four "
+      "tile sizes) and one read and write of the weights.\n*peak*: resident memory beyond weights and gradients, in a "
+      "process of its own.\n",
+      rounds);
+  for (const int threads : {2, 1}) print_table(threads, argv[0]);
+  const Peak rows = peak_of(argv[0], "ours", "50000x64");
+  std::printf("\n50,000 rows of dimension 64, 2 threads: %.1f s, peak %s MiB; all their cosines alone are %.0f MiB.\n",
+              rows.milliseconds / 1000, judged(rows.mebibytes, "%.1f", 1024, false).c_str(),
+              50000.0 * 50000 * 4 / mebibyte);
+  return all_met ? 0 : 1;
+}
