@@ -1,5 +1,6 @@
 // The paper's networks for small images, with the parameter names of the public CIFAR zoos, so that state dicts load
-// by name: ResNet20/56 (conv1, bn1, layer1.0.conv1, ..., fc) and VGG16/19-BN (features.N, one-layer classifier);
+// by name: ResNet20/56 (conv1, bn1, layer1.0.conv1, ..., fc), VGG16/19-BN (features.N, one-layer classifier),
+// WRN-16-8 and WRN-28-10 (conv1, block1.layer.0.bn1, ...), the basic DenseNet-40-12 (conv1, dense1.0.bn1, trans1, ...);
 // and a narrow VGG11-BN that two CPU cores train on CIFAR in a minute an epoch.
 #pragma once
 
@@ -27,7 +28,10 @@ struct ImageShape {
 const std::vector<std::string>& model_names();
 
 /// Makes and initialises a network (random numbers: LibTorch's default generator).
-/// Throws UserError for an unknown name (the sentence lists the known ones) or an image too small for the network.
-std::shared_ptr<ImageClassifier> make_model(const std::string& name, ImageShape image, int64_t classes);
+/// `dropout`: the share of zeroed activations between the two convolutions of a WRN's blocks.
+/// Throws UserError for an unknown name (the sentence lists the known ones), an image too small for the network, or
+/// dropout for a network that has none.
+std::shared_ptr<ImageClassifier> make_model(const std::string& name, ImageShape image, int64_t classes,
+                                            double dropout = 0);
 
 }  // namespace mma::examples

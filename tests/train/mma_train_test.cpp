@@ -296,7 +296,8 @@ TEST_F(MmaTrain, RefusesImpossibleOptions) {
 
 TEST_F(MmaTrain, ListsTheKnownNamesForAnUnknownOne) {
   EXPECT_EQ(refusal(program({"--model", "alexnet", "--dataset", "cifar100"})),
-            "--model alexnet: one of resnet20, resnet56, vgg16-bn, vgg19-bn, vgg11-bn-narrow is needed");
+            "--model alexnet: one of resnet20, resnet56, vgg16-bn, vgg19-bn, wrn-16-8, wrn-28-10, densenet-40-12, "
+            "vgg11-bn-narrow is needed");
   EXPECT_EQ(refusal(program({"--model", "resnet20", "--dataset", "imagenet"})),
             "--dataset imagenet: one of cifar100, cifar10, fashion-mnist is needed");
   EXPECT_CONTAINS(refusal(program({"--dataset", "cifar100"})), "--model is needed: one of resnet20");

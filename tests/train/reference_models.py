@@ -68,6 +68,84 @@ class Vgg(nn.Module):
         return self.classifier(self.features(x).mean((2, 3)))
 
 
+class WideBlock(nn.Module):
+    def __init__(self, width_in, width, stride):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(width_in)
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        if width_in != width:
+            self.convShortcut = nn.Conv2d(width_in, width, 1, stride, bias=False)
+
+    def forward(self, x):
+        pre = F.relu(self.bn1(x))
+        if hasattr(self, "convShortcut"):
+            x = self.convShortcut(pre)
+        return x + self.conv2(F.relu(self.bn2(self.conv1(pre))))
+
+
+class WideResNet(nn.Module):
+    def __init__(self, depth, factor, channels, classes):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
+        width_in = 16
+        for number, width in enumerate([16 * factor, 32 * factor, 64 * factor], 1):
+            blocks = []
+            for i in range((depth - 4) // 6):
+                blocks.append(WideBlock(width_in, width, 2 if number > 1 and i == 0 else 1))
+                width_in = width
+            self.add_module(f"block{number}", nn.ModuleDict({"layer": nn.Sequential(*blocks)}))
+        self.bn1 = nn.BatchNorm2d(width)
+        self.fc = nn.Linear(width, classes)
+
+    def forward(self, x):
+        x = self.conv1(x)
+        for stage in (self.block1, self.block2, self.block3):
+            x = stage["layer"](x)
+        return self.fc(F.relu(self.bn1(x)).mean((2, 3)))
+
+
+class Composite(nn.Module):
+    """BatchNorm, ReLU, convolution: what the DenseNet paper calls H."""
+
+    def __init__(self, width_in, width, kernel):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(width_in)
+        self.conv1 = nn.Conv2d(width_in, width, kernel, 1, kernel // 2, bias=False)
+
+    def forward(self, x):
+        return self.conv1(F.relu(self.bn1(x)))
+
+
+class DenseNet(nn.Module):
+    def __init__(self, depth, growth, channels, classes):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
+        width = 16
+        for number in (1, 2, 3):
+            layers = (depth - 4) // 3
+            self.add_module(f"dense{number}",
+                            nn.ModuleList([Composite(width + i * growth, growth, 3) for i in range(layers)]))
+            width += layers * growth
+            if number < 3:
+                self.add_module(f"trans{number}", Composite(width, width, 1))
+        self.bn = nn.BatchNorm2d(width)
+        self.fc = nn.Linear(width, classes)
+
+    def block(self, layers, x):
+        maps = [x]
+        for layer in layers:
+            maps.append(layer(torch.cat(maps, 1)))
+        return torch.cat(maps, 1)
+
+    def forward(self, x):
+        x = self.conv1(x)
+        x = F.avg_pool2d(self.trans1(self.block(self.dense1, x)), 2)
+        x = F.avg_pool2d(self.trans2(self.block(self.dense2, x)), 2)
+        return self.fc(F.relu(self.bn(self.block(self.dense3, x))).mean((2, 3)))
+
+
 def noise(stream, shape):
     """Numbers in [-0.5, 0.5) that look random: a hash of (stream, index in row-major order), the same in the C++ test."""
     count = torch.Size(shape).numel()
@@ -110,3 +188,10 @@ reference("vgg16-bn", lambda *a: Vgg(16, *a), 1, 28, 10)
 reference("vgg19-bn", lambda *a: Vgg(19, *a), 3, 32, 100)
 reference("vgg19-bn", lambda *a: Vgg(19, *a), 3, 64, 10)
 reference("vgg11-bn-narrow", lambda *a: Vgg(11, *a), 3, 32, 100)
+reference("resnet56", lambda *a: ResNet(56, *a), 3, 64, 200)
+reference("vgg16-bn", lambda *a: Vgg(16, *a), 3, 64, 200)
+reference("wrn-16-8", lambda *a: WideResNet(16, 8, *a), 3, 32, 100)
+reference("wrn-16-8", lambda *a: WideResNet(16, 8, *a), 1, 28, 10)
+reference("wrn-28-10", lambda *a: WideResNet(28, 10, *a), 3, 16, 100)
+reference("densenet-40-12", lambda *a: DenseNet(40, 12, *a), 3, 32, 100)
+reference("densenet-40-12", lambda *a: DenseNet(40, 12, *a), 1, 28, 10)
