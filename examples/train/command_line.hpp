@@ -11,11 +11,11 @@ namespace mma::examples {
 
 /// The command line as given; what was left out stays empty.
 struct Arguments {
-  std::optional<std::string> model, dataset, data, recipe, regularizer, scope, device;
+  std::optional<std::string> model, dataset, data, recipe, regularizer, scope, device, precision;
   std::optional<double> coefficient, learning_rate, momentum, weight_decay;
   std::optional<int64_t> epochs, batch, limit_train, limit_test, threads, checkpoint_steps;
   std::optional<uint64_t> seed;
-  std::optional<bool> nesterov;
+  std::optional<bool> nesterov, channels_last, cuda_graph;
   std::optional<std::vector<int64_t>> milestones;
   std::optional<std::string> out;
   bool resume = false;
@@ -37,7 +37,8 @@ Settings settings_of_new_run(const Arguments& arguments);
 /// Where a new run goes when no --out is given.
 std::string default_out(const Settings& settings);
 
-/// Takes over what may change between the parts of a run (device, threads, the data's folder, checkpoints);
+/// Takes over what may change between the parts of a run (device, CUDA graph, threads, the data's folder,
+/// checkpoints);
 /// throws UserError that names the first argument that contradicts the run in folder `out`.
 void apply_to_resumed_run(const Arguments& arguments, const std::string& out, Settings& settings);
 

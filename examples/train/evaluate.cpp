@@ -26,6 +26,8 @@ Settings settings_of_evaluation(const Arguments& arguments, const std::optional<
     if (!arguments.data && *completed.dataset == own.dataset) completed.data = own.data;
     if (!arguments.seed) completed.seed = own.seed;
     if (!arguments.threads) completed.threads = own.threads;
+    if (!arguments.precision) completed.precision = own.precision;
+    if (!arguments.channels_last) completed.channels_last = own.channels_last;
   }
   return settings_of_new_run(completed);
 }
@@ -56,7 +58,7 @@ void evaluate_weights(const Arguments& arguments, std::ostream& stream) {
   const NamedTensors weights = record ? tensors_under(file, checkpoint_model_prefix) : file.tensors;
   check_classes(weights, *model, dataset, path);
   load_tensors(weights, state_of(*model), path);
-  const std::optional<Hits> hits = evaluated(*model, dataset, dataset.test);
+  const std::optional<Hits> hits = evaluated(*model, settings, dataset, dataset.test);
   stream << path << ": " << settings.model << " on " << hits->images << " test images of " << settings.dataset
          << std::fixed << std::setprecision(2) << ": top-1 " << hits->top1_percent() << " %, top-5 "
          << hits->top5_percent() << " %\n";

@@ -8,6 +8,8 @@
 
 #include "common/error.hpp"
 #include "common/objectives.hpp"
+#include "train/captured_step.hpp"
+#include "train/precision.hpp"
 
 namespace mma::examples {
 namespace {
@@ -33,6 +35,9 @@ void visit_members(AnySettings& settings, const Visit& visit) {
   visit("limit_train", settings.limit_train);
   visit("limit_test", settings.limit_test);
   visit("device", settings.device);
+  visit("precision", settings.precision);
+  visit("channels_last", settings.channels_last);
+  visit("cuda_graph", settings.cuda_graph);
   visit("threads", settings.threads);
   visit("checkpoint_steps", settings.checkpoint_steps);
 }
@@ -90,6 +95,7 @@ void check(const Settings& settings) {
   check_choice("--regularizer", settings.regularizer, regularizer_names());
   check_choice("--scope", settings.scope, {"hidden", "output", "all"});
   check_choice("--device", settings.device, {"cpu", "cuda"});
+  check_choice("--precision", settings.precision, precision_names());
   require_at_least_one("--epochs", settings.epochs);
   require_at_least_one("--batch", settings.batch);
   require_at_least_one("--threads", settings.threads);
@@ -100,6 +106,11 @@ void check(const Settings& settings) {
   require(settings.momentum < 1, c10::str("--momentum ", settings.momentum, ": a number below 1 is needed"));
   require(!settings.nesterov || settings.momentum > 0, "--nesterov needs a --momentum above 0");
   check_milestones(settings.milestones);
+  require(!settings.cuda_graph || settings.device == "cuda",
+          "--cuda-graph is for a GPU: it needs --device cuda, not --device " + settings.device);
+  require(!settings.cuda_graph || cuda_graphs_are_built_in(),
+          "--cuda-graph: this mma-train was built without CUDA's headers or LibTorch's CUDA half; build it again where "
+          "CMake finds both, or leave the option out");
   if (settings.device == "cuda") {
     require(torch::cuda::is_available(),
             "--device cuda: this machine has no NVIDIA GPU that LibTorch can use, or LibTorch was built without CUDA");

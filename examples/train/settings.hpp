@@ -27,6 +27,9 @@ struct Settings {
   int64_t limit_train = 0;  ///< a random subset of so many training images; 0: all
   int64_t limit_test = 0;   ///< the same for the test images
   std::string device = "cpu";
+  std::string precision = "float32";  ///< one of precision_names()
+  bool channels_last = true;          ///< the order in memory of images, activations and filters
+  bool cuda_graph = false;            ///< steps are captured once and replayed
   int64_t threads = 1;
   int64_t checkpoint_steps = 0;  ///< a checkpoint also after each so many steps; 0: at the end of epochs alone
 };

@@ -23,8 +23,11 @@ class Sgd {
   /// Updates these parameters in place; each needs a gradient whenever step is called.
   Sgd(NamedTensors parameters, SgdOptions options);
 
+  /// On a GPU it lies in the GPU's memory, so that a step captured in a CUDA graph sees each change.
+  void set_learning_rate(double learning_rate);
+
   /// g = gradient + weight_decay * w;  v = momentum * v + g;  w -= rate * (nesterov ? g + momentum * v : v)
-  void step(double learning_rate);
+  void step();
 
   /// Forgets the gradients.
   void zero_grad();
@@ -36,6 +39,8 @@ class Sgd {
   SgdOptions options_;
   std::vector<at::Tensor> parameters_;
   NamedTensors momentum_buffers_;
+  double learning_rate_ = 0;
+  at::Tensor learning_rate_on_gpu_;
 };
 
 }  // namespace mma::examples

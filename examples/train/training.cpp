@@ -5,6 +5,7 @@
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <c10/core/CachingDeviceAllocator.h>
@@ -18,6 +19,7 @@
 #include "common/error.hpp"
 #include "common/objectives.hpp"
 #include "train/augmentation.hpp"
+#include "train/precision.hpp"
 #include "train/recipe.hpp"
 #include "train/weights.hpp"
 
@@ -45,15 +47,33 @@ LabelledImages on_device(const LabelledImages& split, const at::Device& device) 
   return {split.images.to(device), split.labels.to(device)};
 }
 
-/// The order in memory that convolutions are fastest in: channels last saves a seventh of a step on a CPU.
-at::MemoryFormat memory_format(const at::Device& device) {
-  return device.is_cpu() ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+at::MemoryFormat memory_format(const Settings& settings) {
+  return settings.channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
 }
 
 /// What the network sees of uint8 images.
-at::Tensor network_input(const at::Tensor& images, const Dataset& dataset) {
-  return normalised(images, dataset.mean, dataset.deviation).contiguous(memory_format(images.device()));
+at::Tensor network_input(const at::Tensor& images, const Dataset& dataset, const Settings& settings) {
+  return normalised(images, dataset.mean, dataset.deviation).contiguous(memory_format(settings));
 }
+
+/// The network's answer, in the settings' precision.
+at::Tensor logits_of(ImageClassifier& model, const at::Tensor& images, const Settings& settings) {
+  const PrecisionGuard guard(settings.precision, images.device());
+  return model.forward(images).to(at::kFloat);
+}
+
+/// Whether an objective draws numbers on the CPU at each call, which a replayed CUDA graph would not do.
+bool draws_random_numbers(AnyObjective objective) {
+  const auto before = objective.state();
+  const c10::NoGradGuard no_grad;
+  objective(at::ones({1, 64, 8}), at::ones({1, 64}, at::kBool));
+  const auto after = objective.state();
+  return !std::equal(before.begin(), before.end(), after.begin(), after.end(),
+                     [](const auto& a, const auto& b) { return a.first == b.first && at::equal(a.second, b.second); });
+}
+
+/// Keeps what a CUDA graph reads or writes in one place in memory.
+void copy_into(at::Tensor& place, const at::Tensor& batch) { place.defined() ? place.copy_(batch) : place = batch; }
 
 at::Generator generator_of(const std::string& device) {
   return at::globalContext().defaultGenerator(device == "cuda" ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU));
@@ -76,13 +96,13 @@ std::shared_ptr<ImageClassifier> make_network(const Settings& settings, const Da
   const at::Device device(settings.device);
   model->to(device);
   for (at::Tensor& parameter : model->parameters()) {
-    if (parameter.dim() == 4) parameter.set_data(parameter.contiguous(memory_format(device)));
+    if (parameter.dim() == 4) parameter.set_data(parameter.contiguous(memory_format(settings)));
   }
   return model;
 }
 
-std::optional<Hits> evaluated(ImageClassifier& model, const Dataset& dataset, const LabelledImages& split,
-                              const std::function<bool()>& stop) {
+std::optional<Hits> evaluated(ImageClassifier& model, const Settings& settings, const Dataset& dataset,
+                              const LabelledImages& split, const std::function<bool()>& stop) {
   const c10::NoGradGuard no_grad;
   const bool was_training = model.is_training();
   model.eval();
@@ -91,7 +111,7 @@ std::optional<Hits> evaluated(ImageClassifier& model, const Dataset& dataset, co
   for (int64_t first = 0; first < count && hits; first += evaluation_batch) {
     const int64_t length = std::min(evaluation_batch, count - first);
     const at::Tensor images = split.images.narrow(0, first, length);
-    const at::Tensor logits = model.forward(network_input(images, dataset));
+    const at::Tensor logits = logits_of(model, network_input(images, dataset, settings), settings);
     count_hits(logits, split.labels.narrow(0, first, length), *hits);
     if (stop()) hits.reset();
   }
@@ -104,6 +124,12 @@ Training::Training(const Settings& settings, Dataset dataset) : settings_(settin
   if (settings.batch > count) {
     throw UserError(c10::str("--batch ", settings.batch, " is larger than the ", count, " training images."));
   }
+  if (settings.cuda_graph && settings.regularizer != "none" &&
+      draws_random_numbers(objective_named(settings.regularizer, "--regularizer").make(settings.seed))) {
+    throw UserError("--cuda-graph cannot hold --regularizer " + settings.regularizer +
+                    ", which draws random numbers on the CPU at each step: leave one of them out");
+  }
+  if (settings.cuda_graph) captured_ = std::make_unique<CapturedStep>(at::Device(settings.device));
   at::globalContext().setDeterministicCuDNN(true);
   at::manual_seed(settings.seed);
   model_ = make_network(settings, dataset_);
@@ -139,19 +165,27 @@ at::Tensor Training::batch_of(int64_t epoch, int64_t step, at::Tensor& labels) {
   const at::Tensor chosen = order_.narrow(0, step * settings_.batch, images_in_step(step));
   labels = split.labels.index_select(0, chosen);
   const at::Tensor images = split.images.index_select(0, chosen);
-  return network_input(randomly_cropped_and_flipped(images, padding, settings_.seed, epoch, step), dataset_);
+  return network_input(randomly_cropped_and_flipped(images, padding, settings_.seed, epoch, step), dataset_, settings_);
 }
 
 void Training::step(int64_t epoch, int64_t step) {
   at::Tensor labels;
   const at::Tensor images = batch_of(epoch, step, labels);
+  sgd_->set_learning_rate(scheduled_learning_rate(settings_.learning_rate, settings_.milestones, epoch));
+  if (!captured_ || images.size(0) != settings_.batch) return learn(images, labels);
+  copy_into(captured_images_, images);
+  copy_into(captured_labels_, labels);
+  captured_->run([this] { learn(captured_images_, captured_labels_); });
+}
+
+void Training::learn(const at::Tensor& images, const at::Tensor& labels) {
   sgd_->zero_grad();
-  const at::Tensor loss = at::cross_entropy_loss(model_->forward(images), labels);
+  const at::Tensor loss = at::cross_entropy_loss(logits_of(*model_, images, settings_), labels);
   loss.backward();
   const c10::NoGradGuard no_grad;
   sums_[0] += loss.detach() * images.size(0);
   if (regularizer_) sums_[1] += regularizer_->accumulate_gradient();
-  sgd_->step(scheduled_learning_rate(settings_.learning_rate, settings_.milestones, epoch));
+  sgd_->step();
 }
 
 LossSums Training::sums() const {
@@ -160,11 +194,11 @@ LossSums Training::sums() const {
 }
 
 void Training::set_sums(const LossSums& sums) {
-  sums_ = at::tensor({sums.cross_entropy, sums.regularization}, at::kDouble).to(at::Device(settings_.device));
+  copy_into(sums_, at::tensor({sums.cross_entropy, sums.regularization}, at::kDouble).to(at::Device(settings_.device)));
 }
 
 std::optional<Hits> Training::evaluate(const std::function<bool()>& stop) {
-  return evaluated(*model_, dataset_, dataset_.test, stop);
+  return evaluated(*model_, settings_, dataset_, dataset_.test, stop);
 }
 
 AngleSummary Training::angles() const {
@@ -210,7 +244,9 @@ NamedTensors Training::state() const {
     tensors.emplace_back(checkpoint_model_prefix + name, tensor.detach());
   for (const auto& [name, tensor] : sgd_->momentum_buffers()) tensors.emplace_back("optimizer." + name, tensor);
   if (regularizer_) {
-    for (const auto& [name, tensor] : regularizer_->state()) tensors.emplace_back("regularizer." + name, tensor);
+    auto state = regularizer_->state();
+    if (captured_) state["step"] = state.at("step") + captured_->steps_without_the_cpu();
+    for (const auto& [name, tensor] : state) tensors.emplace_back("regularizer." + name, tensor);
   }
   tensors.emplace_back("random.cpu", generator_of("cpu").get_state());
   if (settings_.device == "cuda") tensors.emplace_back("random.cuda", generator_of("cuda").get_state());

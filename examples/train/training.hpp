@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "common/tensor_file.hpp"
+#include "train/captured_step.hpp"
 #include "train/datasets.hpp"
 #include "train/metrics.hpp"
 #include "train/models.hpp"
@@ -29,14 +30,15 @@ Dataset prepared(Dataset dataset, const Settings& settings);
 /// The settings' network for the data set, freshly initialised on the device.
 std::shared_ptr<ImageClassifier> make_network(const Settings& settings, const Dataset& dataset);
 
-/// Top-1 and top-5 of a network on images; empty when `stop` said so between two batches.
+/// Top-1 and top-5 of a network on images, in the settings' precision; empty when `stop` said so between two batches.
 std::optional<Hits> evaluated(
-    ImageClassifier& model, const Dataset& dataset, const LabelledImages& split,
+    ImageClassifier& model, const Settings& settings, const Dataset& dataset, const LabelledImages& split,
     const std::function<bool()>& stop = [] { return false; });
 
 class Training {
  public:
-  /// Makes the network from the seed. The data must be prepared. Throws UserError when the data cannot fill a batch.
+  /// Makes the network from the seed. The data must be prepared. Throws UserError when the data cannot fill a batch,
+  /// or a CUDA graph cannot hold the regularizer.
   Training(const Settings& settings, Dataset dataset);
 
   int64_t steps_per_epoch() const;
@@ -66,6 +68,8 @@ class Training {
 
  private:
   at::Tensor batch_of(int64_t epoch, int64_t step, at::Tensor& labels);
+  /// Forward, backward, regularizer and update on one batch.
+  void learn(const at::Tensor& images, const at::Tensor& labels);
 
   Settings settings_;
   Dataset dataset_;
@@ -76,6 +80,8 @@ class Training {
   at::Tensor sums_;
   at::Tensor order_;
   int64_t epoch_of_order_ = -1;
+  std::unique_ptr<CapturedStep> captured_;        ///< where steps are replayed from a CUDA graph
+  at::Tensor captured_images_, captured_labels_;  ///< what it reads
 };
 
 }  // namespace mma::examples

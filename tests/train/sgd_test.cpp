@@ -43,7 +43,8 @@ TEST_P(SgdFormula, HoldsForSeveralStepsAndRates) {
       const std::vector<double> g = values_of(gradient);
       for (size_t k = 0; k < g.size(); ++k) plain_step(g[k], rate, GetParam(), w[i][k], v[i][k]);
     }
-    sgd.step(rate);
+    sgd.set_learning_rate(rate);
+    sgd.step();
   }
   for (size_t i = 0; i < parameters.size(); ++i) {
     const std::vector<double> updated = values_of(parameters[i].second);
@@ -69,11 +70,12 @@ TEST(Sgd, UpdatesWeightsInAnotherMemoryOrderTheSame) {
   const at::Tensor gradient = at::randn({4, 3, 3, 3}, generator, at::kFloat);
   Sgd first({{"w", plain}}, {});
   Sgd second({{"w", channels_last}}, {});
+  for (Sgd* sgd : {&first, &second}) sgd->set_learning_rate(0.1);
   for (int step = 0; step < 3; ++step) {
     plain.mutable_grad() = gradient.clone();
     channels_last.mutable_grad() = gradient.clone(at::MemoryFormat::ChannelsLast);
-    first.step(0.1);
-    second.step(0.1);
+    first.step();
+    second.step();
   }
   EXPECT_TRUE(at::equal(plain, channels_last));
 }
