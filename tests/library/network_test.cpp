@@ -2,12 +2,17 @@
 // types, memory formats and groups; refresh_every, share, scale and start().
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/generated/variable_factories.h>
 #include <mma/mma.hpp>
 
 #include <cmath>
+#include <mutex>
+#include <set>
+#include <stdexcept>
+#include <thread>
 
 #include "reference.hpp"
 
@@ -370,6 +375,31 @@ TEST(Share, WrongNumbersAreSaid) {
   EXPECT_EQ(message(mma::Options().share(2, 2)), "mma: share is (2, 2); expected a rank from 0 to world_size - 1.");
   EXPECT_EQ(message(mma::Options().share(-1, 2)), "mma: share is (-1, 2); expected a rank from 0 to world_size - 1.");
   EXPECT_EQ(message(mma::Options().refresh_every(0)), "mma: refresh_every is 0; expected 1 or more.");
+}
+
+// --- threads ---
+
+// LibTorch's threads, though this program is compiled without OpenMP.
+TEST(Threads, WorkGoesToAsManyAsLibTorchHas) {
+  const int before = at::get_num_threads();
+  at::set_num_threads(2);
+  std::mutex mutex;
+  std::set<std::thread::id> threads;
+  std::set<size_t> numbers;
+  mma::detail::on_threads(5, [&](size_t number) {
+    EXPECT_FALSE(at::GradMode::is_enabled());
+    const std::lock_guard guard(mutex);
+    threads.insert(std::this_thread::get_id());
+    numbers.insert(number);
+  });
+  EXPECT_EQ(threads.size(), 2u);
+  EXPECT_EQ(numbers, (std::set<size_t>{0, 1}));
+  at::set_num_threads(before);
+}
+
+TEST(Threads, WhatIsThrownThereArrivesHere) {
+  EXPECT_THROW(mma::detail::for_each_range(10, 1, [](int64_t, int64_t) { throw std::runtime_error("no"); }),
+               std::runtime_error);
 }
 
 // --- start() ---

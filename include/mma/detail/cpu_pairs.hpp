@@ -3,13 +3,11 @@
 // take. A row's sums are made by one thread in a fixed order: their bits do not depend on the threads or neighbours.
 #pragma once
 
-#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -19,6 +17,7 @@
 #include <vector>
 
 #include "cpu_loops.hpp"
+#include "threads.hpp"
 
 namespace mma::detail {
 
@@ -70,7 +69,7 @@ inline at::Tensor cpu_row_norms(const at::Tensor& rows) {
   at::Tensor norms = at::empty(rows.sizes().slice(0, static_cast<size_t>(rows.dim() - 1)), at::kDouble);
   auto* norm = norms.mutable_data_ptr<double>();
   with_data(contiguous, [&](const auto* w) {
-    at::parallel_for(0, count, rows_per_thread(dimension), [&](int64_t begin, int64_t end) {
+    for_each_range(count, rows_per_thread(dimension), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         norm[r] = cpu_norm(w + r * dimension, dimension);
       }
@@ -88,8 +87,13 @@ struct PairLengths {
 template <typename T>
 PairLengths pair_lengths(const T* first, double inverse_first, const T* second, double inverse_second,
                          int64_t dimension) {
-  const PairSquares squares = pair_squares<T>({first, inverse_first}, {second, inverse_second}, dimension);
-  return {std::sqrt(squares.difference), std::sqrt(squares.sum)};
+  // |a - b|^2 + |a + b|^2 = 4: the smaller one is summed, the other follows without cancellation.
+  const double difference = square_distance<T>({first, inverse_first}, {second, inverse_second}, dimension);
+  if (difference > 2) {
+    const double sum = square_distance<T>({first, inverse_first}, {second, -inverse_second}, dimension);
+    return {std::sqrt(4 - std::min(sum, 4.0)), std::sqrt(sum)};
+  }
+  return {std::sqrt(difference), std::sqrt(4 - difference)};
 }
 
 inline double angle_of(const PairLengths& lengths, double duplicate) {
@@ -110,7 +114,7 @@ inline at::Tensor cpu_pair_angles(const at::Tensor& rows, const at::Tensor& norm
   at::Tensor angles = at::empty({pairs}, at::kDouble);
   auto* angle = angles.mutable_data_ptr<double>();
   with_data(contiguous, [&](const auto* w) {
-    at::parallel_for(0, pairs, rows_per_thread(dimension), [&](int64_t begin, int64_t end) {
+    for_each_range(pairs, rows_per_thread(dimension), [&](int64_t begin, int64_t end) {
       for (int64_t p = begin; p < end; ++p) {
         const int64_t r = first_index[p], s = second_index[p];
         angle[p] = angle_of(pair_lengths(w + r * dimension, 1 / norm[r], w + s * dimension, 1 / norm[s], dimension),
@@ -183,14 +187,7 @@ void for_each_task(const TaskRange& range, double work, const Task& task) {
   constexpr double worthwhile = 1 << 18;
   const auto threads =
       std::min<int64_t>({at::get_num_threads(), range.end - range.begin, 1 + static_cast<int64_t>(work / worthwhile)});
-  std::atomic<int64_t> next{range.begin};
-  const auto take_tasks = [&](int64_t, int64_t) {
-    const auto thread = static_cast<size_t>(at::get_thread_num());
-    for (int64_t k = next++; k < range.end; k = next++) {
-      task(k, thread);
-    }
-  };
-  at::parallel_for(0, std::max<int64_t>(threads, 1), 1, take_tasks);
+  for_each_index(range.begin, range.end, threads, task);
 }
 
 /// The angle between two rows of a matrix whose rows have these norms [n].
@@ -439,7 +436,8 @@ inline void cpu_add_pair_forces(at::Tensor& force, const at::Tensor& rows, const
   const auto* index = i.const_data_ptr<int64_t>();
   const std::vector<int64_t> runs = runs_of(index, first.numel());
   const auto add = [&](const auto* w, auto* out) {
-    at::parallel_for(0, static_cast<int64_t>(runs.size()) - 1, 1, [&](int64_t begin, int64_t end) {
+    const auto count = static_cast<int64_t>(runs.size()) - 1;
+    for_each_range(count, 1 + count / (4 * at::get_num_threads()), [&](int64_t begin, int64_t end) {
       std::vector<double> sum(static_cast<size_t>(dimension));
       for (auto run = static_cast<size_t>(begin); run < static_cast<size_t>(end); ++run) {
         sum_pair_forces(w, sizes.const_data_ptr<double>(), index, j.const_data_ptr<int64_t>(),

@@ -232,7 +232,7 @@ std::vector<std::vector<int64_t>> search_tiles_on_cpu(const SearchedBatch& matri
   }
   search.search(0, static_cast<size_t>(batch), matrices.half_space);
   std::vector<std::vector<int64_t>> unsettled(static_cast<size_t>(batch));
-  at::parallel_for(0, batch * n, rows_per_thread(matrices.rows.size(2)), [&](int64_t begin, int64_t end) {
+  for_each_range(batch * n, rows_per_thread(matrices.rows.size(2)), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const CpuNeighbour found = search.nearest(static_cast<size_t>(r / n), r % n, norm + r - r % n);
       nearest[r] = found.settled ? found.index : -1;
