@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <regex>
 
-#include "../temporary_folder.hpp"
 #include "../child_process.hpp"
+#include "../temporary_folder.hpp"
 #include "run_files.hpp"
 
 namespace mma::tests {
@@ -168,6 +168,9 @@ TEST_F(MmaTrain, LeavesEverythingNeededToRepeatTheRun) {
                                    {"limit_train", 32},
                                    {"limit_test", 20},
                                    {"device", "cpu"},
+                                   {"precision", "float32"},
+                                   {"channels_last", true},
+                                   {"cuda_graph", false},
                                    {"threads", 1},
                                    {"checkpoint_steps", 0}};
   EXPECT_EQ(config.at("settings"), expected);
@@ -251,6 +254,22 @@ TEST_F(MmaTrain, EvaluatesForeignWeightsOrSaysWhyNot) {
             checkpoint + " distinguishes 10 classes, but cifar100 has 100");
 }
 
+TEST_F(MmaTrain, KeepsABfloat16RunInItsPrecision) {
+  expect_success(run_into("run", {"--precision", "bf16", "--no-channels-last"}));
+  const auto record = record_of(at("run/checkpoint.safetensors"));
+  EXPECT_EQ(record.at("settings").at("precision"), "bf16");
+  EXPECT_EQ(record.at("settings").at("channels_last"), false);
+  const std::string checkpoint = at("run/checkpoint.safetensors");
+  char expected[40];
+  std::snprintf(expected, sizeof expected, ": top-1 %.2f %%,",
+                record.at("history").back().at("top1_percent").get<double>());
+  EXPECT_CONTAINS(output_of(program({"--evaluate", checkpoint})), expected);
+  EXPECT_CONTAINS(output_of(program({"--evaluate", checkpoint, "--precision", "float32"})), "top-1 ");
+  EXPECT_CONTAINS(refusal(resume("run", {"--precision", "float32"})),
+                  "--precision float32 contradicts the run in " + at("run") + ", which has bf16");
+  EXPECT_CONTAINS(refusal(resume("run", {"--cuda-graph"})), "--cuda-graph is for a GPU");
+}
+
 TEST_F(MmaTrain, TrainsOnCifar100) {
   write_tiny_cifar100(at("cifar100"), 16, 8);
   expect_success(program({"--model", "resnet20", "--dataset", "cifar100", "--data", at("cifar100"), "--epochs", "1",
@@ -283,6 +302,9 @@ TEST_F(MmaTrain, RefusesImpossibleOptions) {
       {{"--scope", "inner"}, "--scope inner: one of hidden, output, all is needed"},
       {{"--recipe", "alexnet"}, "no recipe is called 'alexnet': the known ones are resnet, vgg-bn"},
       {{"--device", "tpu"}, "--device tpu: one of cpu, cuda is needed"},
+      {{"--precision", "half"}, "--precision half: one of float32, bf16 is needed"},
+      {{"--cuda-graph"}, "--cuda-graph is for a GPU: it needs --device cuda, not --device cpu"},
+      {{"--channels-last", "--no-channels-last"}, "excludes"},
       {{"--seed", "-1"}, "--seed: -1, but a whole number not below 0 is needed"},
       {{"--epochs", "many"}, "--epochs"},
       {{"--plot", "p.png"}, "--plot belongs to --compare"},
@@ -379,6 +401,8 @@ TEST_F(MmaTrain, RefusesToResumeWhatItCannot) {
       {{"--nesterov"}, "--nesterov yes contradicts"},
       {{"--seed", "9"}, "--seed 9 contradicts"},
       {{"--limit-train", "8"}, "--limit-train 8 contradicts"},
+      {{"--precision", "bf16"}, "--precision bf16 contradicts the run in " + at("run") + ", which has float32"},
+      {{"--no-channels-last"}, "--channels-last no contradicts the run in " + at("run") + ", which has yes"},
   };
   for (const auto& [words, sentence] : contradictions) {
     EXPECT_CONTAINS(refusal(resume("run", words)), sentence);
@@ -424,12 +448,14 @@ TEST_F(MmaTrain, ComparesRuns) {
 
 TEST_F(MmaTrain, HelpShowsEveryOptionAndAnExample) {
   const std::string help = output_of(program({"--help"}));
-  for (const char* option : {"--model",       "--dataset",          "--data",         "--regularizer", "--coefficient",
-                             "--scope",       "--recipe",           "--epochs",       "--batch",       "--lr",
-                             "--milestones",  "--momentum",         "--weight-decay", "--nesterov",    "--seed",
-                             "--threads",     "--limit-train",      "--limit-test",   "--device",      "--out",
-                             "--resume",      "--checkpoint-steps", "--evaluate",     "--compare",     "--plot",
-                             "--list-models", "--list-recipes",     "Example"}) {
+  for (const char* option :
+       {"--model",       "--dataset",          "--data",         "--regularizer",   "--coefficient",
+        "--scope",       "--recipe",           "--epochs",       "--batch",         "--lr",
+        "--milestones",  "--momentum",         "--weight-decay", "--nesterov",      "--seed",
+        "--threads",     "--limit-train",      "--limit-test",   "--device",        "--out",
+        "--resume",      "--checkpoint-steps", "--evaluate",     "--compare",       "--plot",
+        "--list-models", "--list-recipes",     "--precision",    "--channels-last", "--cuda-graph",
+        "Example"}) {
     EXPECT_CONTAINS(help, option);
   }
   EXPECT_EQ(help, output_of(program({})));

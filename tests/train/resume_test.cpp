@@ -154,6 +154,20 @@ TEST_F(Resume, WithAnotherThreadCountWarns) {
   EXPECT_TRUE(progress.said().starts_with("warning: the run began with --threads 1")) << progress.said();
 }
 
+TEST_F(Resume, InBfloat16EndsWithTheSameBits) {
+  Arguments bf16 = arguments(folder_ / "whole");
+  bf16.precision = "bf16";
+  ASSERT_EQ(uninterrupted(bf16), 0);
+  bf16.out = folder_ / "interrupted";
+  InterruptingProgress progress(SIGTERM, steps_per_epoch + 1);
+  ASSERT_EQ(train(bf16, progress), 143);
+  EXPECT_EQ(uninterrupted(resuming(folder_ / "interrupted")), 0);
+  expect_equal_runs(folder_ / "whole", folder_ / "interrupted");
+  ASSERT_EQ(uninterrupted(arguments(folder_ / "float32")), 0);
+  EXPECT_NE(mma::tests::metrics_without_seconds(folder_ / "whole"),
+            mma::tests::metrics_without_seconds(folder_ / "float32"));
+}
+
 TEST_F(Resume, WorksWithoutTheRegularizerToo) {
   Arguments plain = arguments(folder_ / "whole");
   plain.regularizer = "none";
