@@ -112,6 +112,8 @@ void add_regularizer_options(CLI::App& app, Arguments& arguments) {
                  "Weight of its loss (default: for mma the recipe's, 0.07, with skip connections 0.03;\n"
                  "for the others see --list-regularizers)");
   section.option("--scope", "NAME", arguments.scope, "Its layers: all (default), hidden, output");
+  section.option("--refresh-every", "N", arguments.refresh_every,
+                 "Search nearest filters every N steps (default: 1); angles and gradients are exact in between");
 }
 
 void add_optimizer_options(CLI::App& app, Arguments& arguments) {
@@ -289,13 +291,14 @@ Settings settings_of_new_run(const Arguments& arguments) {
   settings.nesterov = given_or(arguments.nesterov, recipe.nesterov);
 
   settings.regularizer = given_or(arguments.regularizer, settings.regularizer);
-  if (settings.regularizer == "none" && (arguments.coefficient || arguments.scope)) {
-    throw UserError("--coefficient and --scope belong to a regularizer, not to --regularizer none");
+  if (settings.regularizer == "none" && (arguments.coefficient || arguments.scope || arguments.refresh_every)) {
+    throw UserError("--coefficient, --scope and --refresh-every belong to a regularizer, not to --regularizer none");
   }
   if (settings.regularizer != "none") {
     settings.coefficient = given_or(arguments.coefficient, default_coefficient(settings.regularizer, recipe));
   }
   settings.scope = given_or(arguments.scope, settings.scope);
+  settings.refresh_every = given_or(arguments.refresh_every, settings.refresh_every);
 
   check_at_least_one("--limit-train", arguments.limit_train);
   check_at_least_one("--limit-test", arguments.limit_test);
@@ -324,6 +327,7 @@ void apply_to_resumed_run(const Arguments& arguments, const std::string& out, Se
   refuse_contradiction("--regularizer", arguments.regularizer, settings.regularizer, out);
   refuse_contradiction("--coefficient", arguments.coefficient, settings.coefficient, out);
   refuse_contradiction("--scope", arguments.scope, settings.scope, out);
+  refuse_contradiction("--refresh-every", arguments.refresh_every, settings.refresh_every, out);
   refuse_contradiction("--epochs", arguments.epochs, settings.epochs, out);
   refuse_contradiction("--batch", arguments.batch, settings.batch, out);
   refuse_contradiction("--lr", arguments.learning_rate, settings.learning_rate, out);

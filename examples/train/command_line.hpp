@@ -13,7 +13,7 @@ namespace mma::examples {
 struct Arguments {
   std::optional<std::string> model, dataset, data, recipe, regularizer, scope, device, precision;
   std::optional<double> coefficient, learning_rate, momentum, weight_decay;
-  std::optional<int64_t> epochs, batch, limit_train, limit_test, threads, checkpoint_steps;
+  std::optional<int64_t> epochs, batch, limit_train, limit_test, threads, refresh_every, checkpoint_steps;
   std::optional<uint64_t> seed;
   std::optional<bool> nesterov, channels_last, cuda_graph;
   std::optional<std::vector<int64_t>> milestones;

@@ -24,6 +24,7 @@ void visit_members(AnySettings& settings, const Visit& visit) {
   visit("regularizer", settings.regularizer);
   visit("coefficient", settings.coefficient);
   visit("scope", settings.scope);
+  visit("refresh_every", settings.refresh_every);
   visit("epochs", settings.epochs);
   visit("batch", settings.batch);
   visit("learning_rate", settings.learning_rate);
@@ -103,6 +104,7 @@ void check(const Settings& settings) {
   require_at_least_zero("--momentum", settings.momentum);
   require_at_least_zero("--weight-decay", settings.weight_decay);
   require_at_least_zero("--coefficient", settings.coefficient);
+  require_at_least_one("--refresh-every", settings.refresh_every);
   require(settings.momentum < 1, c10::str("--momentum ", settings.momentum, ": a number below 1 is needed"));
   require(!settings.nesterov || settings.momentum > 0, "--nesterov needs a --momentum above 0");
   check_milestones(settings.milestones);

@@ -16,6 +16,7 @@ struct Settings {
   std::string regularizer = "mma";  ///< the name of an objective, or none
   double coefficient = 0;
   std::string scope = "all";  ///< hidden, output, all
+  int64_t refresh_every = 1;  ///< steps from one search of nearest filters to the next
   int64_t epochs = 0;
   int64_t batch = 0;
   double learning_rate = 0;

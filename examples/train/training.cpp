@@ -33,7 +33,7 @@ Options regularizer_options(const Settings& settings) {
   const Scope scope = settings.scope == "hidden"   ? Scope::Hidden
                       : settings.scope == "output" ? Scope::Output
                                                    : Scope::All;
-  return Options().coefficient(settings.coefficient).scope(scope);
+  return Options().coefficient(settings.coefficient).scope(scope).refresh_every(settings.refresh_every);
 }
 
 /// `count` images drawn by the seed. `draw` keeps the draws apart from each other and from the epochs' orders.
@@ -128,6 +128,9 @@ Training::Training(const Settings& settings, Dataset dataset) : settings_(settin
       draws_random_numbers(objective_named(settings.regularizer, "--regularizer").make(settings.seed))) {
     throw UserError("--cuda-graph cannot hold --regularizer " + settings.regularizer +
                     ", which draws random numbers on the CPU at each step: leave one of them out");
+  }
+  if (settings.cuda_graph && settings.refresh_every > 1) {
+    throw UserError("--cuda-graph holds one kind of step, --refresh-every makes two: leave one of them out");
   }
   if (settings.cuda_graph) captured_ = std::make_unique<CapturedStep>(at::Device(settings.device));
   at::globalContext().setDeterministicCuDNN(true);
