@@ -1,12 +1,13 @@
 # make demo   installs what is missing, builds, trains ResNet20 on Fashion-MNIST without and with MMA, shows a table
 # make test   the same set-up, then every test
+# make bench  what MMA costs on this machine's CPU, against the paper's formula and the floor, as one table
 # make data-cifar100   downloads CIFAR-100 from its publisher into data/
 #
 # Build by hand with the presets of CMakePresets.json.
 
 JOBS ?= $(shell nproc)
 
-.PHONY: demo test data-cifar100 format clean
+.PHONY: demo test bench data-cifar100 format clean
 
 demo:
 	@prefix=$$(cmake/bootstrap.sh --for demo) && \
@@ -22,6 +23,13 @@ test:
 	cmake --build --preset default --parallel $(JOBS) && \
 	ctest --preset default --parallel $(JOBS)
 
+bench:
+	@prefix=$$(cmake/bootstrap.sh --for bench) && \
+	export CMAKE_PREFIX_PATH="$$prefix" && \
+	cmake --preset bench > /dev/null && \
+	cmake --build --preset bench --parallel $(JOBS) > /dev/null && \
+	build-bench/bin/bench-cpu
+
 data-cifar100:
 	@examples/train/download-cifar100.sh data
 
@@ -29,4 +37,4 @@ format:
 	git ls-files '*.hpp' '*.cpp' | xargs clang-format -i
 
 clean:
-	rm -rf build build-demo build-library
+	rm -rf build build-bench build-demo build-library

@@ -2,9 +2,9 @@
 # From a fresh Debian 12 with g++, CMake and Python to everything that a build needs. Prints on stdout the
 # CMAKE_PREFIX_PATH to build with, and on stderr what it does; quick when nothing is missing.
 #
-#   bootstrap.sh [--for demo|test] [--newest]
+#   bootstrap.sh [--for demo|test|bench] [--newest]
 #
-# --for demo    what the programs need (default); --for test: GoogleTest as well
+# --for demo    what the programs need (default); --for test: GoogleTest as well; --for bench: Google Benchmark
 # --newest      prints the folder of LibTorch 2.15.0 instead, for the consumer test
 #
 # LibTorch: the user's own where CMAKE_PREFIX_PATH holds one, else the wheel, in a cache that all checkouts share:
@@ -26,15 +26,16 @@ while [ $# -gt 0 ]; do
   case $1 in
     --for) purpose=$2; shift ;;
     --newest) version=$newest_version ;;
-    *) fail "bootstrap.sh does not know '$1'; expected --for demo|test or --newest" ;;
+    *) fail "bootstrap.sh does not know '$1'; expected --for demo|test|bench or --newest" ;;
   esac
   shift
 done
 
 # --- system packages -------------------------------------------------------------------------------------------------
 
-packages="libcli11-dev nlohmann-json3-dev zlib1g-dev coinor-libclp-dev gnuplot-nox fonts-dejavu-core dataset-fashion-mnist curl ca-certificates python3-pip"
+packages="libcli11-dev nlohmann-json3-dev zlib1g-dev libjpeg62-turbo-dev coinor-libclp-dev gnuplot-nox fonts-dejavu-core dataset-fashion-mnist curl ca-certificates python3-pip"
 [ "$purpose" = test ] && packages="$packages libgtest-dev"
+[ "$purpose" = bench ] && packages="$packages libbenchmark-dev"
 
 install_system_packages() {
   missing=
