@@ -24,11 +24,6 @@ uint64_t scrambled(uint64_t value) {
   return value ^ (value >> 31);
 }
 
-at::Generator generator_of(uint64_t seed, int64_t epoch, int64_t step) {
-  const uint64_t with_epoch = scrambled(seed) ^ static_cast<uint64_t>(epoch);
-  return at::detail::createCPUGenerator(scrambled(scrambled(with_epoch) ^ static_cast<uint64_t>(step)));
-}
-
 /// One number a channel, to broadcast over [B, C, H, W].
 at::Tensor by_channel(const std::vector<double>& values, at::Device device) {
   return at::tensor(values, at::kFloat).to(device).view({1, -1, 1, 1});
@@ -36,8 +31,17 @@ at::Tensor by_channel(const std::vector<double>& values, at::Device device) {
 
 }  // namespace
 
+at::Generator generator_of(uint64_t seed, int64_t epoch, int64_t step, RandomStream stream) {
+  const uint64_t with_epoch = scrambled(seed) ^ static_cast<uint64_t>(epoch);
+  const uint64_t with_step = scrambled(scrambled(with_epoch) ^ static_cast<uint64_t>(step));
+  // The first stream's numbers are those of the runs before there were others.
+  return at::detail::createCPUGenerator(
+      stream == RandomStream::CropsAndOrder ? with_step : scrambled(with_step ^ static_cast<uint64_t>(stream)));
+}
+
 at::Tensor epoch_order(int64_t count, uint64_t seed, int64_t epoch) {
-  return at::randperm(count, generator_of(seed, epoch, before_first_step), at::TensorOptions(at::kLong));
+  return at::randperm(count, generator_of(seed, epoch, before_first_step, RandomStream::CropsAndOrder),
+                      at::TensorOptions(at::kLong));
 }
 
 at::Tensor normalised(const at::Tensor& images, const std::vector<double>& mean, const std::vector<double>& deviation) {
@@ -50,7 +54,7 @@ at::Tensor normalised(const at::Tensor& images, const std::vector<double>& mean,
 }
 
 at::Tensor drawn_crops(int64_t count, int64_t padding, uint64_t seed, int64_t epoch, int64_t step) {
-  const at::Generator generator = generator_of(seed, epoch, step);
+  const at::Generator generator = generator_of(seed, epoch, step, RandomStream::CropsAndOrder);
   at::Tensor crops = at::empty({3, count}, at::kLong);
   crops.narrow(0, 0, 2).random_(0, 2 * padding + 1, generator);
   crops[2].random_(0, 2, generator);

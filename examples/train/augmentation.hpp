@@ -2,9 +2,17 @@
 // (seed, epoch, step) alone, so that a run resumed in the middle of an epoch sees what the uninterrupted one saw.
 #pragma once
 
+#include <ATen/core/Generator.h>
+
 #include "datasets.hpp"
 
 namespace mma::examples {
+
+/// Random numbers that do not touch each other.
+enum class RandomStream : uint64_t { CropsAndOrder, AutoAugment, Cutout };
+
+/// A CPU generator for one step, from these numbers alone.
+at::Generator generator_of(uint64_t seed, int64_t epoch, int64_t step, RandomStream stream);
 
 /// The order of an epoch: a permutation of 0..count-1, int64 on the CPU, from (seed, epoch) alone.
 at::Tensor epoch_order(int64_t count, uint64_t seed, int64_t epoch);

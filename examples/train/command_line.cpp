@@ -42,27 +42,35 @@ template <class T>
 std::string text(const T& value) {
   return c10::str(value);
 }
-std::string text(const std::vector<int64_t>& values) {
+template <class T>
+std::string text(const std::vector<T>& values) {
   std::string list;
-  for (int64_t value : values) list += (list.empty() ? "" : ",") + std::to_string(value);
+  for (const T& value : values) list += (list.empty() ? "" : ",") + c10::str(value);
   return list;
 }
 
 [[noreturn]] void print_models_and_leave() {
   for (const std::string& model : model_names()) {
-    std::printf("%-10s recipe %s\n", model.c_str(), recipe_for_model(model).name.c_str());
+    std::printf("%-15s recipe %s\n", model.c_str(), recipe_for(model, "").name.c_str());
   }
   throw CLI::Success();
 }
 
+std::string values_of(const Recipe& recipe) {
+  std::string values = c10::str(recipe.epochs, " epochs, batches of ", recipe.batch, ", rate ", recipe.learning_rate,
+                                ", divided by ", recipe.rate_divisor, " after epochs ", text(recipe.milestones),
+                                ", momentum ", recipe.momentum, ", weight decay ", recipe.weight_decay);
+  if (recipe.nesterov) values += ", nesterov";
+  if (recipe.autoaugment) values += ", AutoAugment";
+  if (recipe.cutout > 0) values += c10::str(", Cutout ", recipe.cutout);
+  if (recipe.regularizer == "mma")
+    return values + c10::str(", MMA coefficient ", recipe.coefficient, " on ", recipe.scope, " layers");
+  return values + ", regularizer " + recipe.regularizer;
+}
+
 [[noreturn]] void print_recipes_and_leave() {
   for (const Recipe& recipe : recipes()) {
-    std::printf(
-        "%-8s %s:\n         %lld epochs, batches of %lld, rate %g, a tenth of it after epochs %s, momentum %g, "
-        "weight decay %g, %sMMA coefficient %g\n",
-        recipe.name.c_str(), recipe.about.c_str(), static_cast<long long>(recipe.epochs),
-        static_cast<long long>(recipe.batch), recipe.learning_rate, text(recipe.milestones).c_str(), recipe.momentum,
-        recipe.weight_decay, recipe.nesterov ? "nesterov, " : "", recipe.coefficient);
+    std::printf("%s: %s\n    %s\n", recipe.name.c_str(), recipe.about.c_str(), values_of(recipe).c_str());
   }
   throw CLI::Success();
 }
@@ -101,6 +109,21 @@ void add_run_options(CLI::App& app, Arguments& arguments) {
                  "The folder of the images' files: train.bin and test.bin (CIFAR-100),\n"
                  "data_batch_1.bin ... (CIFAR-10), train-images-idx3-ubyte ... (Fashion-MNIST;\n"
                  "left out: /usr/share/datasets/fashion-mnist, where Debian has them)");
+  CLI::Option* autoaugment = section.flag(
+      "--autoaugment", [&arguments] { arguments.autoaugment = true; },
+      "Also change training images by AutoAugment's policy for CIFAR");
+  section
+      .flag(
+          "--no-autoaugment", [&arguments] { arguments.autoaugment = false; }, "Only crop and mirror them")
+      ->excludes(autoaugment);
+  section.option("--cutout", "N", arguments.cutout, "Also cut a square of N x N pixels out of each training image");
+  section
+      .option("--mean", "X,X,X", arguments.mean,
+              "With --deviation: what normalisation subtracts, a number a channel of pixels in [0, 1]\n"
+              "(default: the data set's)")
+      ->delimiter(',');
+  section.option("--deviation", "X,X,X", arguments.deviation, "With --mean: what it divides by")->delimiter(',');
+  section.option("--dropout", "X", arguments.dropout, "Share of activations that a WRN drops (default: 0)");
   section.option("--limit-train", "N", arguments.limit_train, "Train on only N images, drawn by the seed");
   section.option("--limit-test", "N", arguments.limit_test, "Test on only N images, drawn by the seed");
 }
@@ -118,15 +141,18 @@ void add_regularizer_options(CLI::App& app, Arguments& arguments) {
 
 void add_optimizer_options(CLI::App& app, Arguments& arguments) {
   Section section(app, "Optimization by SGD (default: the recipe's values)");
-  section.option("--recipe", "NAME", arguments.recipe, "A set of values, see --list-recipes (default: the model's)");
+  section.option("--recipe", "NAME", arguments.recipe,
+                 "A set of values, or a row of the paper's tables with its network, data set and regularizer,\n"
+                 "see --list-recipes (default: the model's)");
   section.option("--epochs", "N", arguments.epochs, "Passes over the training images");
   section.option("--batch", "N", arguments.batch, "Images a step");
   section.option("--lr", "X", arguments.learning_rate, "Learning rate of the first epoch");
   section
       .option("--milestones", "N,N", arguments.milestones,
-              "Epochs after which the rate falls to a tenth, such as 81,122\n"
+              "Epochs after which the rate falls, such as 81,122\n"
               "(default: the recipe's; with --epochs at the same fractions of the run)")
       ->delimiter(',');
+  section.option("--lr-divisor", "X", arguments.rate_divisor, "What it is divided by there");
   section.option("--momentum", "X", arguments.momentum, "Momentum");
   section.option("--weight-decay", "X", arguments.weight_decay, "Weight decay, of all parameters");
   CLI::Option* nesterov = section.flag(
@@ -271,15 +297,21 @@ std::string data_folder(const std::optional<std::string>& given, const std::stri
   throw UserError("--data is needed: the folder that holds the files of " + dataset);
 }
 
+/// What was given, else the recipe's.
+std::optional<std::string> given_or_recipes(const std::optional<std::string>& given, const std::string& recipes) {
+  return given || recipes.empty() ? given : recipes;
+}
+
 Settings settings_of_new_run(const Arguments& arguments) {
+  const Recipe named = arguments.recipe ? recipe_named(*arguments.recipe) : Recipe();
   Settings settings;
-  settings.model = required(arguments.model, "--model", model_names());
+  settings.model = required(given_or_recipes(arguments.model, named.model), "--model", model_names());
   check_known("--model", settings.model, model_names());
-  settings.dataset = required(arguments.dataset, "--dataset", dataset_names());
+  settings.dataset = required(given_or_recipes(arguments.dataset, named.dataset), "--dataset", dataset_names());
   check_known("--dataset", settings.dataset, dataset_names());
   settings.data = data_folder(arguments.data, settings.dataset);
 
-  const Recipe& recipe = arguments.recipe ? recipe_named(*arguments.recipe) : recipe_for_model(settings.model);
+  const Recipe& recipe = arguments.recipe ? named : recipe_for(settings.model, settings.dataset);
   settings.recipe = recipe.name;
   settings.epochs = given_or(arguments.epochs, recipe.epochs);
   settings.batch = given_or(arguments.batch, recipe.batch);
@@ -289,15 +321,21 @@ Settings settings_of_new_run(const Arguments& arguments) {
   settings.momentum = given_or(arguments.momentum, recipe.momentum);
   settings.weight_decay = given_or(arguments.weight_decay, recipe.weight_decay);
   settings.nesterov = given_or(arguments.nesterov, recipe.nesterov);
+  settings.rate_divisor = given_or(arguments.rate_divisor, recipe.rate_divisor);
+  settings.dropout = given_or(arguments.dropout, recipe.dropout);
+  settings.autoaugment = given_or(arguments.autoaugment, recipe.autoaugment);
+  settings.cutout = given_or(arguments.cutout, recipe.cutout);
+  settings.mean = given_or(arguments.mean, settings.mean);
+  settings.deviation = given_or(arguments.deviation, settings.deviation);
 
-  settings.regularizer = given_or(arguments.regularizer, settings.regularizer);
+  settings.regularizer = given_or(arguments.regularizer, recipe.regularizer);
   if (settings.regularizer == "none" && (arguments.coefficient || arguments.scope || arguments.refresh_every)) {
     throw UserError("--coefficient, --scope and --refresh-every belong to a regularizer, not to --regularizer none");
   }
   if (settings.regularizer != "none") {
     settings.coefficient = given_or(arguments.coefficient, default_coefficient(settings.regularizer, recipe));
   }
-  settings.scope = given_or(arguments.scope, settings.scope);
+  settings.scope = given_or(arguments.scope, recipe.scope);
   settings.refresh_every = given_or(arguments.refresh_every, settings.refresh_every);
 
   check_at_least_one("--limit-train", arguments.limit_train);
@@ -335,6 +373,12 @@ void apply_to_resumed_run(const Arguments& arguments, const std::string& out, Se
   refuse_contradiction("--momentum", arguments.momentum, settings.momentum, out);
   refuse_contradiction("--weight-decay", arguments.weight_decay, settings.weight_decay, out);
   refuse_contradiction("--nesterov", arguments.nesterov, settings.nesterov, out);
+  refuse_contradiction("--lr-divisor", arguments.rate_divisor, settings.rate_divisor, out);
+  refuse_contradiction("--dropout", arguments.dropout, settings.dropout, out);
+  refuse_contradiction("--autoaugment", arguments.autoaugment, settings.autoaugment, out);
+  refuse_contradiction("--cutout", arguments.cutout, settings.cutout, out);
+  refuse_contradiction("--mean", arguments.mean, settings.mean, out);
+  refuse_contradiction("--deviation", arguments.deviation, settings.deviation, out);
   refuse_contradiction("--seed", arguments.seed, settings.seed, out);
   refuse_contradiction("--limit-train", arguments.limit_train, settings.limit_train, out);
   refuse_contradiction("--limit-test", arguments.limit_test, settings.limit_test, out);

@@ -12,11 +12,12 @@ namespace mma::examples {
 /// The command line as given; what was left out stays empty.
 struct Arguments {
   std::optional<std::string> model, dataset, data, recipe, regularizer, scope, device, precision;
-  std::optional<double> coefficient, learning_rate, momentum, weight_decay;
-  std::optional<int64_t> epochs, batch, limit_train, limit_test, threads, refresh_every, checkpoint_steps;
+  std::optional<double> coefficient, learning_rate, momentum, weight_decay, rate_divisor, dropout;
+  std::optional<int64_t> epochs, batch, limit_train, limit_test, threads, checkpoint_steps, cutout, refresh_every;
   std::optional<uint64_t> seed;
-  std::optional<bool> nesterov, channels_last, cuda_graph;
+  std::optional<bool> autoaugment, nesterov, channels_last, cuda_graph;
   std::optional<std::vector<int64_t>> milestones;
+  std::optional<std::vector<double>> mean, deviation;
   std::optional<std::string> out;
   bool resume = false;
   std::optional<std::string> evaluate;

@@ -13,6 +13,7 @@
 #include <system_error>
 
 #include "common/error.hpp"
+#include "train/tiny_imagenet.hpp"
 
 namespace mma::examples {
 namespace {
@@ -198,6 +199,10 @@ void read_fashion_mnist(const Place& place, Dataset& dataset) {
   dataset.test = read_mnist(place, "t10k", dataset.classes);
 }
 
+void read_tiny_imagenet_at(const Place& place, Dataset& dataset) {
+  read_tiny_imagenet(place.find({"wnids.txt"}).parent_path(), dataset);
+}
+
 /// What is known of a data set before its files are read.
 struct Source {
   Dataset description;
@@ -209,7 +214,10 @@ const std::vector<Source>& sources() {
   static const std::vector<Source> all = {
       {{"cifar100", 100, {}, {}, {.5071, .4866, .4409}, {.2673, .2564, .2762}}, "cifar-100-binary", read_cifar100},
       {{"cifar10", 10, {}, {}, {.4914, .4822, .4465}, {.2470, .2435, .2616}}, "cifar-10-batches-bin", read_cifar10},
-      {{"fashion-mnist", 10, {}, {}, {.2860}, {.3530}}, "fashion-mnist", read_fashion_mnist}};
+      {{"fashion-mnist", 10, {}, {}, {.2860}, {.3530}}, "fashion-mnist", read_fashion_mnist},
+      {{"tiny-imagenet", 200, {}, {}, {.4802, .4481, .3975}, {.2770, .2691, .2821}},
+       "tiny-imagenet-200",
+       read_tiny_imagenet_at}};
   return all;
 }
 

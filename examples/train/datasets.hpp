@@ -1,4 +1,5 @@
-// CIFAR-100 and CIFAR-10 (binary layout), Fashion-MNIST (IDX, plain or .gz), each whole in memory as uint8.
+// CIFAR-100 and CIFAR-10 (binary layout), Fashion-MNIST (IDX, plain or .gz), TinyImageNet (JPEG files), each whole in
+// memory as uint8.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -23,11 +24,11 @@ struct Dataset {
   std::vector<double> deviation;  ///< standard deviation of each channel
 };
 
-/// cifar100, cifar10, fashion-mnist.
+/// cifar100, cifar10, fashion-mnist, tiny-imagenet.
 const std::vector<std::string>& dataset_names();
 
-/// Reads a data set from the folder that holds its files. Throws UserError for an unknown name, a missing, truncated
-/// or oversized file, or a label outside the classes.
+/// Reads a data set from the folder that holds its files. Throws UserError for an unknown name, a missing, truncated,
+/// damaged or oversized file, or a label outside the classes.
 Dataset load_dataset(const std::string& name, const std::filesystem::path& folder);
 
 }  // namespace mma::examples

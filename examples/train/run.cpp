@@ -210,7 +210,8 @@ bool Run::finish_epoch() {
   if (!hits) return false;
   Position& position = record_.position;
   metrics.epoch = position.epoch + 1;
-  metrics.learning_rate = scheduled_learning_rate(settings().learning_rate, settings().milestones, position.epoch);
+  metrics.learning_rate =
+      scheduled_learning_rate(settings().learning_rate, settings().milestones, settings().rate_divisor, position.epoch);
   metrics.loss = sums_.cross_entropy / static_cast<double>(record_.train_images);
   metrics.regularization_loss = sums_.regularization / static_cast<double>(training_.steps_per_epoch());
   metrics.top1 = hits->top1_percent();

@@ -32,6 +32,12 @@ void visit_members(AnySettings& settings, const Visit& visit) {
   visit("momentum", settings.momentum);
   visit("weight_decay", settings.weight_decay);
   visit("nesterov", settings.nesterov);
+  visit("rate_divisor", settings.rate_divisor);
+  visit("dropout", settings.dropout);
+  visit("autoaugment", settings.autoaugment);
+  visit("cutout", settings.cutout);
+  visit("mean", settings.mean);
+  visit("deviation", settings.deviation);
   visit("seed", settings.seed);
   visit("limit_train", settings.limit_train);
   visit("limit_test", settings.limit_test);
@@ -72,6 +78,14 @@ void check_milestones(const std::vector<int64_t>& milestones) {
   }
 }
 
+void check_normalisation(const std::vector<double>& mean, const std::vector<double>& deviation) {
+  require(mean.size() == deviation.size(), "--mean and --deviation belong together, one number a channel each");
+  for (double number : mean) require_at_least_zero("--mean", number);
+  for (double number : deviation) {
+    require(std::isfinite(number) && number > 0, c10::str("--deviation ", number, ": a number above 0 is needed"));
+  }
+}
+
 std::vector<std::string> regularizer_names() {
   std::vector<std::string> names = {"none"};
   for (const NamedObjective& objective : objectives()) names.push_back(objective.name);
@@ -108,6 +122,12 @@ void check(const Settings& settings) {
   require(settings.momentum < 1, c10::str("--momentum ", settings.momentum, ": a number below 1 is needed"));
   require(!settings.nesterov || settings.momentum > 0, "--nesterov needs a --momentum above 0");
   check_milestones(settings.milestones);
+  require(std::isfinite(settings.rate_divisor) && settings.rate_divisor >= 1,
+          c10::str("--lr-divisor ", settings.rate_divisor, ": a number not below 1 is needed"));
+  require(settings.dropout >= 0 && settings.dropout < 1,
+          c10::str("--dropout ", settings.dropout, ": a share from 0 to below 1 is needed"));
+  require_at_least_zero("--cutout", static_cast<double>(settings.cutout));
+  check_normalisation(settings.mean, settings.deviation);
   require(!settings.cuda_graph || settings.device == "cuda",
           "--cuda-graph is for a GPU: it needs --device cuda, not --device " + settings.device);
   require(!settings.cuda_graph || cuda_graphs_are_built_in(),

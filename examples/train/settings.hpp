@@ -24,6 +24,12 @@ struct Settings {
   double momentum = 0;
   double weight_decay = 0;
   bool nesterov = false;
+  double rate_divisor = 10;  ///< what the learning rate is divided by at each milestone
+  double dropout = 0;
+  bool autoaugment = false;
+  int64_t cutout = 0;             ///< the side of the square cut out of each training image; 0: none
+  std::vector<double> mean;       ///< of normalisation; empty: the data set's
+  std::vector<double> deviation;  ///< the same
   uint64_t seed = 1;
   int64_t limit_train = 0;  ///< a random subset of so many training images; 0: all
   int64_t limit_test = 0;   ///< the same for the test images

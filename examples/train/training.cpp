@@ -19,6 +19,7 @@
 #include "common/error.hpp"
 #include "common/objectives.hpp"
 #include "train/augmentation.hpp"
+#include "train/autoaugment.hpp"
 #include "train/precision.hpp"
 #include "train/recipe.hpp"
 #include "train/weights.hpp"
@@ -49,6 +50,26 @@ LabelledImages on_device(const LabelledImages& split, const at::Device& device) 
 
 at::MemoryFormat memory_format(const Settings& settings) {
   return settings.channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+}
+
+/// The colour that is 0 once it is normalised, as nearly as bytes allow.
+std::vector<int64_t> mean_colour(const Dataset& dataset) {
+  std::vector<int64_t> colour;
+  for (double channel : dataset.mean) colour.push_back(std::clamp<int64_t>(std::llround(255 * channel), 0, 255));
+  return colour;
+}
+
+/// In the order of the AutoAugment paper: crop and mirror, the policy, Cutout.
+at::Tensor augmented(const at::Tensor& images, const Dataset& dataset, const Settings& settings, int64_t epoch,
+                     int64_t step) {
+  const uint64_t seed = settings.seed;
+  at::Tensor result = randomly_cropped_and_flipped(images, padding, seed, epoch, step);
+  if (settings.autoaugment) result = auto_augmented(result, mean_colour(dataset), seed, epoch, step);
+  if (settings.cutout > 0) {
+    const at::Tensor centres = drawn_centres(result.size(0), result.size(2), result.size(3), seed, epoch, step);
+    result = cut_out(result, settings.cutout, centres, mean_colour(dataset));
+  }
+  return result;
 }
 
 /// What the network sees of uint8 images.
@@ -84,6 +105,14 @@ at::Generator generator_of(const std::string& device) {
 bool LossSums::finite() const { return std::isfinite(cross_entropy) && std::isfinite(regularization); }
 
 Dataset prepared(Dataset dataset, const Settings& settings) {
+  if (!settings.mean.empty()) {
+    if (settings.mean.size() != dataset.mean.size()) {
+      throw UserError(c10::str("--mean and --deviation have ", settings.mean.size(), " numbers, but the images of ",
+                               dataset.name, " have ", dataset.mean.size(), " channels"));
+    }
+    dataset.mean = settings.mean;
+    dataset.deviation = settings.deviation;
+  }
   const at::Device device(settings.device);
   dataset.train = on_device(subset(dataset.train, settings.limit_train, settings.seed, 0), device);
   dataset.test = on_device(subset(dataset.test, settings.limit_test, settings.seed, 1), device);
@@ -92,7 +121,7 @@ Dataset prepared(Dataset dataset, const Settings& settings) {
 
 std::shared_ptr<ImageClassifier> make_network(const Settings& settings, const Dataset& dataset) {
   const ImageShape shape{dataset.train.images.size(1), dataset.train.images.size(2)};
-  auto model = make_model(settings.model, shape, dataset.classes);
+  auto model = make_model(settings.model, shape, dataset.classes, settings.dropout);
   const at::Device device(settings.device);
   model->to(device);
   for (at::Tensor& parameter : model->parameters()) {
@@ -168,13 +197,14 @@ at::Tensor Training::batch_of(int64_t epoch, int64_t step, at::Tensor& labels) {
   const at::Tensor chosen = order_.narrow(0, step * settings_.batch, images_in_step(step));
   labels = split.labels.index_select(0, chosen);
   const at::Tensor images = split.images.index_select(0, chosen);
-  return network_input(randomly_cropped_and_flipped(images, padding, settings_.seed, epoch, step), dataset_, settings_);
+  return network_input(augmented(images, dataset_, settings_, epoch, step), dataset_, settings_);
 }
 
 void Training::step(int64_t epoch, int64_t step) {
   at::Tensor labels;
   const at::Tensor images = batch_of(epoch, step, labels);
-  sgd_->set_learning_rate(scheduled_learning_rate(settings_.learning_rate, settings_.milestones, epoch));
+  sgd_->set_learning_rate(
+      scheduled_learning_rate(settings_.learning_rate, settings_.milestones, settings_.rate_divisor, epoch));
   if (!captured_ || images.size(0) != settings_.batch) return learn(images, labels);
   copy_into(captured_images_, images);
   copy_into(captured_labels_, labels);

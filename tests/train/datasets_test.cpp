@@ -133,7 +133,7 @@ void expect_split(const LabelledImages& split, const std::vector<int64_t>& label
 }
 
 TEST(Datasets, HaveTheirPublishedConstants) {
-  EXPECT_EQ(dataset_names(), (std::vector<std::string>{"cifar100", "cifar10", "fashion-mnist"}));
+  EXPECT_EQ(dataset_names(), (std::vector<std::string>{"cifar100", "cifar10", "fashion-mnist", "tiny-imagenet"}));
   const TemporaryFolder folder;
   write_cifar100(folder / "a");
   const Dataset cifar100 = load_dataset("cifar100", folder / "a");
@@ -206,7 +206,8 @@ std::string error_of(const std::string& name, const fs::path& folder) {
 }
 
 TEST(Datasets, RefuseAnUnknownName) {
-  EXPECT_EQ(error_of("mnist", "."), "unknown data set 'mnist': expected one of cifar100, cifar10, fashion-mnist");
+  EXPECT_EQ(error_of("mnist", "."),
+            "unknown data set 'mnist': expected one of cifar100, cifar10, fashion-mnist, tiny-imagenet");
 }
 
 TEST(Datasets, SayWhatIsMissingAndWhereItWasSought) {

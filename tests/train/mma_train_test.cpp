@@ -150,18 +150,35 @@ TEST_F(MmaTrain, LeavesEverythingNeededToRepeatTheRun) {
   EXPECT_EQ(config.at("command_line").get<Words>(), words);
   EXPECT_EQ(config.at("train_images"), 32);
   EXPECT_EQ(config.at("test_images"), 20);
-  const nlohmann::json expected = {{"model", "resnet20"},   {"dataset", "fashion-mnist"},
-                                   {"data", data()},        {"recipe", "resnet"},
-                                   {"regularizer", "mma"},  {"coefficient", 0.03},
-                                   {"scope", "all"},        {"refresh_every", 1},
-                                   {"epochs", 2},           {"batch", 8},
-                                   {"learning_rate", 0.05}, {"milestones", {1, 2}},
-                                   {"momentum", 0.9},       {"weight_decay", 1e-4},
-                                   {"nesterov", true},      {"seed", 1},
-                                   {"limit_train", 32},     {"limit_test", 20},
-                                   {"device", "cpu"},       {"precision", "float32"},
-                                   {"channels_last", true}, {"cuda_graph", false},
-                                   {"threads", 1},          {"checkpoint_steps", 0}};
+  const nlohmann::json expected = {{"model", "resnet20"},
+                                   {"dataset", "fashion-mnist"},
+                                   {"data", data()},
+                                   {"recipe", "resnet"},
+                                   {"regularizer", "mma"},
+                                   {"coefficient", 0.03},
+                                   {"scope", "all"},
+                                   {"epochs", 2},
+                                   {"batch", 8},
+                                   {"learning_rate", 0.05},
+                                   {"milestones", {1, 2}},
+                                   {"momentum", 0.9},
+                                   {"weight_decay", 1e-4},
+                                   {"nesterov", true},
+                                   {"rate_divisor", 10},
+                                   {"dropout", 0},
+                                   {"autoaugment", false},
+                                   {"cutout", 0},
+                                   {"mean", nlohmann::json::array()},
+                                   {"deviation", nlohmann::json::array()},
+                                   {"seed", 1},
+                                   {"limit_train", 32},
+                                   {"limit_test", 20},
+                                   {"device", "cpu"},
+                                   {"precision", "float32"},
+                                   {"channels_last", true},
+                                   {"cuda_graph", false},
+                                   {"threads", 1},
+                                   {"checkpoint_steps", 0}};
   EXPECT_EQ(config.at("settings"), expected);
   const std::string csv = read_bytes(at("run/metrics.csv"));
   EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 3);  // names, two epochs
@@ -266,6 +283,24 @@ TEST_F(MmaTrain, TrainsOnCifar100) {
   EXPECT_EQ(record_of(at("run/checkpoint.safetensors")).at("classes"), 100);
 }
 
+TEST_F(MmaTrain, TrainsARowOfThePapersTables) {
+  write_tiny_cifar100(at("cifar100"), 16, 8);
+  const Words words = program({"--recipe", "table5-resnet56-mma", "--data", at("cifar100"), "--epochs", "1", "--batch",
+                               "8", "--autoaugment", "--cutout", "8", "--mean", "0.5,0.5,0.5", "--deviation",
+                               "0.25,0.25,0.25", "--threads", "1", "--out", at("run")});
+  expect_success(words);
+  const auto settings = record_of(at("run/checkpoint.safetensors")).at("settings");
+  EXPECT_EQ(settings.at("model"), "resnet56");
+  EXPECT_EQ(settings.at("dataset"), "cifar100");
+  EXPECT_EQ(settings.at("regularizer"), "mma");
+  EXPECT_EQ(settings.at("autoaugment"), true);
+  EXPECT_EQ(settings.at("cutout"), 8);
+  EXPECT_EQ(settings.at("mean"), nlohmann::json({0.5, 0.5, 0.5}));
+  expect_success(program({"--recipe", "table2-hidden", "--data", at("cifar100"), "--model", "vgg11-bn-narrow",
+                          "--epochs", "1", "--batch", "8", "--threads", "1", "--out", at("hidden")}));
+  EXPECT_EQ(record_of(at("hidden/checkpoint.safetensors")).at("settings").at("scope"), "hidden");
+}
+
 TEST_F(MmaTrain, RefusesImpossibleOptions) {
   const std::vector<std::pair<Words, std::string>> cases = {
       {{"--batch", "0"}, "--batch 0: at least 1 is needed"},
@@ -290,7 +325,14 @@ TEST_F(MmaTrain, RefusesImpossibleOptions) {
       {{"--markdown"}, "--markdown belongs to --compare"},
       {{"--refresh-every", "0"}, "--refresh-every 0: at least 1 is needed"},
       {{"--scope", "inner"}, "--scope inner: one of hidden, output, all is needed"},
-      {{"--recipe", "alexnet"}, "no recipe is called 'alexnet': the known ones are resnet, vgg-bn"},
+      {{"--recipe", "alexnet"}, "no recipe is called 'alexnet': the known ones are resnet, vgg-bn, wrn, "},
+      {{"--dropout", "0.3"}, "resnet20 has no dropout"},
+      {{"--dropout", "1"}, "--dropout 1: a share from 0 to below 1 is needed"},
+      {{"--cutout", "-2"}, "--cutout -2: a finite number not below 0 is needed"},
+      {{"--lr-divisor", "0"}, "--lr-divisor 0: a number not below 1 is needed"},
+      {{"--mean", "0.5"}, "--mean and --deviation belong together"},
+      {{"--mean", "0.5", "--deviation", "0"}, "--deviation 0: a number above 0 is needed"},
+      {{"--mean", "0.5,0.5", "--deviation", "1,1"}, "have 2 numbers, but the images of fashion-mnist have 1 channels"},
       {{"--device", "tpu"}, "--device tpu: one of cpu, cuda is needed"},
       {{"--precision", "half"}, "--precision half: one of float32, bf16 is needed"},
       {{"--cuda-graph"}, "--cuda-graph is for a GPU: it needs --device cuda, not --device cpu"},
@@ -311,7 +353,7 @@ TEST_F(MmaTrain, ListsTheKnownNamesForAnUnknownOne) {
             "--model alexnet: one of resnet20, resnet56, vgg16-bn, vgg19-bn, wrn-16-8, wrn-28-10, densenet-40-12, "
             "vgg11-bn-narrow is needed");
   EXPECT_EQ(refusal(program({"--model", "resnet20", "--dataset", "imagenet"})),
-            "--dataset imagenet: one of cifar100, cifar10, fashion-mnist is needed");
+            "--dataset imagenet: one of cifar100, cifar10, fashion-mnist, tiny-imagenet is needed");
   EXPECT_CONTAINS(refusal(program({"--dataset", "cifar100"})), "--model is needed: one of resnet20");
   EXPECT_CONTAINS(refusal(program({"--model", "resnet20"})), "--dataset is needed: one of cifar100");
   EXPECT_CONTAINS(refusal(program({"--model", "resnet20", "--dataset", "cifar100"})), "--data is needed");
@@ -390,6 +432,12 @@ TEST_F(MmaTrain, RefusesToResumeWhatItCannot) {
       {{"--milestones", "7,8"}, "--milestones 7,8 contradicts"},
       {{"--nesterov"}, "--nesterov yes contradicts"},
       {{"--seed", "9"}, "--seed 9 contradicts"},
+      {{"--lr-divisor", "5"}, "--lr-divisor 5 contradicts"},
+      {{"--dropout", "0.1"}, "--dropout 0.1 contradicts"},
+      {{"--autoaugment"}, "--autoaugment yes contradicts"},
+      {{"--cutout", "8"}, "--cutout 8 contradicts"},
+      {{"--mean", "0.5"}, "--mean 0.5 contradicts"},
+      {{"--deviation", "0.5"}, "--deviation 0.5 contradicts"},
       {{"--limit-train", "8"}, "--limit-train 8 contradicts"},
       {{"--precision", "bf16"}, "--precision bf16 contradicts the run in " + at("run") + ", which has float32"},
       {{"--no-channels-last"}, "--channels-last no contradicts the run in " + at("run") + ", which has yes"},
@@ -438,14 +486,25 @@ TEST_F(MmaTrain, ComparesRuns) {
 
 TEST_F(MmaTrain, HelpShowsEveryOptionAndAnExample) {
   const std::string help = output_of(program({"--help"}));
-  for (const char* option :
-       {"--model",       "--dataset",          "--data",         "--regularizer",   "--coefficient",
-        "--scope",       "--recipe",           "--epochs",       "--batch",         "--lr",
-        "--milestones",  "--momentum",         "--weight-decay", "--nesterov",      "--seed",
-        "--threads",     "--limit-train",      "--limit-test",   "--device",        "--out",
-        "--resume",      "--checkpoint-steps", "--evaluate",     "--compare",       "--plot",
-        "--list-models", "--list-recipes",     "--precision",    "--channels-last", "--cuda-graph",
-        "Example"}) {
+  for (const char* option : {"--model",         "--dataset",
+                             "--data",          "--regularizer",
+                             "--coefficient",   "--scope",
+                             "--recipe",        "--epochs",
+                             "--batch",         "--lr",
+                             "--milestones",    "--momentum",
+                             "--weight-decay",  "--nesterov",
+                             "--seed",          "--threads",
+                             "--limit-train",   "--limit-test",
+                             "--device",        "--out",
+                             "--resume",        "--checkpoint-steps",
+                             "--evaluate",      "--compare",
+                             "--plot",          "--list-models",
+                             "--list-recipes",  "--precision",
+                             "--channels-last", "--cuda-graph",
+                             "--lr-divisor",    "--dropout",
+                             "--autoaugment",   "--cutout",
+                             "--mean",          "--deviation",
+                             "Example"}) {
     EXPECT_CONTAINS(help, option);
   }
   EXPECT_EQ(help, output_of(program({})));

@@ -1,0 +1,354 @@
+#include "train/tiny_imagenet.hpp"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
+#include <c10/util/StringUtil.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <csetjmp>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include <jpeglib.h>  // after <cstdio>, which it does not include itself
+
+#include "common/error.hpp"
+#include "common/interruption.hpp"
+#include "common/tensor_file.hpp"
+#include "common/terminal.hpp"
+
+namespace mma::examples {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t size = 64;
+constexpr int64_t pixels = size * size;
+constexpr const char* archive = "; is this the unpacked tiny-imagenet-200?";
+
+// --- what is there
+// ----------------------------------------------------------------------------------------------------
+
+struct LabelledFile {
+  fs::path path;
+  int64_t label;
+};
+
+struct Contents {
+  int64_t classes = 0;
+  std::vector<LabelledFile> train, test;
+};
+
+std::vector<std::string> lines_of(const fs::path& path) {
+  std::ifstream file(path);
+  if (!file) throw UserError(c10::str(path, " cannot be opened", archive));
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(file, line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    if (!line.empty()) lines.push_back(line);
+  }
+  if (lines.empty()) throw UserError(c10::str(path, " is empty"));
+  return lines;
+}
+
+std::map<std::string, int64_t> labels_of(const fs::path& root) {
+  std::vector<std::string> names = lines_of(root / "wnids.txt");
+  std::sort(names.begin(), names.end());
+  std::map<std::string, int64_t> labels;
+  for (const std::string& name : names) {
+    if (!labels.emplace(name, std::ssize(labels)).second) {
+      throw UserError(c10::str(root / "wnids.txt", " names ", name, " twice"));
+    }
+  }
+  return labels;
+}
+
+std::vector<LabelledFile> training_files(const fs::path& root, const std::map<std::string, int64_t>& labels) {
+  std::vector<LabelledFile> files;
+  for (const auto& [name, label] : labels) {
+    const fs::path folder = root / "train" / name / "images";
+    std::error_code error;
+    std::vector<fs::path> found;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+      if (entry.path().extension() == ".JPEG") found.push_back(entry.path());
+    }
+    if (error) throw UserError(c10::str("the folder ", folder, " cannot be read: ", error.message(), archive));
+    if (found.empty()) throw UserError(c10::str("the folder ", folder, " holds no .JPEG file", archive));
+    std::sort(found.begin(), found.end());
+    for (const fs::path& path : found) files.push_back({path, label});
+  }
+  return files;
+}
+
+std::vector<LabelledFile> validation_files(const fs::path& root, const std::map<std::string, int64_t>& labels) {
+  const fs::path annotations = root / "val" / "val_annotations.txt";
+  std::vector<LabelledFile> files;
+  for (const std::string& line : lines_of(annotations)) {
+    std::istringstream words(line);
+    std::string image, name;
+    std::getline(words, image, '\t');
+    std::getline(words, name, '\t');
+    const auto label = labels.find(name);
+    if (label == labels.end()) {
+      throw UserError(c10::str(annotations, ", line ", files.size() + 1, ": expected an image and one of wnids.txt's ",
+                               labels.size(), " names with a tabulator between them, found '", line, "'"));
+    }
+    files.push_back({root / "val" / "images" / image, label->second});
+  }
+  return files;
+}
+
+Contents contents_of(const fs::path& root) {
+  const std::map<std::string, int64_t> labels = labels_of(root);
+  return {std::ssize(labels), training_files(root, labels), validation_files(root, labels)};
+}
+
+/// Of every file's name, label, size and time: FNV-1a. Throws UserError for a file that is not there.
+std::string fingerprint(const fs::path& root, const Contents& contents) {
+  uint64_t hash = 14695981039346656037U;
+  const auto add = [&](const std::string& text) {
+    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211U;
+  };
+  for (const auto* split : {&contents.train, &contents.test}) {
+    for (const auto& [path, label] : *split) {
+      std::error_code error;
+      const auto time = fs::last_write_time(path, error);
+      const auto bytes = error ? 0 : fs::file_size(path, error);
+      if (error) throw UserError(c10::str(path, " cannot be read: ", error.message()));
+      add(c10::str(path.lexically_relative(root).string(), '\t', label, '\t', bytes, '\t',
+                   time.time_since_epoch().count(), '\n'));
+    }
+  }
+  return formatted("%016llx", static_cast<unsigned long long>(hash));
+}
+
+// --- one JPEG
+// ---------------------------------------------------------------------------------------------------------
+
+/// libjpeg reports through it: the program goes on behind setjmp.
+struct Decoder {
+  jpeg_decompress_struct jpeg;
+  jpeg_error_mgr errors;
+  std::jmp_buf back;
+  char message[JMSG_LENGTH_MAX];
+};
+
+/// Also for warnings, after which libjpeg would go on with grey pixels.
+void fail(j_common_ptr jpeg) {
+  auto* decoder = static_cast<Decoder*>(jpeg->client_data);
+  decoder->errors.format_message(jpeg, decoder->message);
+  std::longjmp(decoder->back, 1);
+}
+
+void fail_on_warning(j_common_ptr jpeg, int level) {
+  if (level < 0) fail(jpeg);
+}
+
+/// Writes the three planes. False with the reason in decoder.message. Between setjmp and longjmp nothing may live that
+/// has a destructor, so the bytes and the planes are the caller's.
+bool decode(Decoder& decoder, const std::vector<unsigned char>& bytes, uint8_t* planes) {
+  jpeg_decompress_struct& jpeg = decoder.jpeg;
+  jpeg.err = jpeg_std_error(&decoder.errors);
+  decoder.errors.error_exit = fail;
+  decoder.errors.emit_message = fail_on_warning;
+  jpeg.client_data = &decoder;
+  if (setjmp(decoder.back) != 0) {
+    jpeg_destroy_decompress(&jpeg);
+    return false;
+  }
+  jpeg_create_decompress(&jpeg);
+  jpeg.client_data = &decoder;
+  jpeg_mem_src(&jpeg, bytes.data(), bytes.size());
+  jpeg_read_header(&jpeg, TRUE);
+  if (jpeg.image_width != size || jpeg.image_height != size) {
+    std::snprintf(decoder.message, sizeof decoder.message, "it has %u x %u pixels, expected 64 x 64", jpeg.image_width,
+                  jpeg.image_height);
+    jpeg_destroy_decompress(&jpeg);
+    return false;
+  }
+  jpeg.out_color_space = JCS_RGB;
+  jpeg_start_decompress(&jpeg);
+  unsigned char row[3 * size];
+  unsigned char* rows[] = {row};
+  while (jpeg.output_scanline < jpeg.output_height) {
+    uint8_t* to = planes + jpeg.output_scanline * size;
+    jpeg_read_scanlines(&jpeg, rows, 1);
+    for (int64_t x = 0; x < size; ++x) {
+      for (int64_t channel = 0; channel < 3; ++channel) to[channel * pixels + x] = row[3 * x + channel];
+    }
+  }
+  jpeg_finish_decompress(&jpeg);
+  jpeg_destroy_decompress(&jpeg);
+  return true;
+}
+
+std::optional<std::string> why_not_decoded(const fs::path& path, uint8_t* planes) {
+  std::ifstream file(path, std::ios::binary);
+  const std::vector<unsigned char> bytes{std::istreambuf_iterator<char>(file), {}};
+  if (!file) return c10::str(path, " cannot be read");
+  auto decoder = std::make_unique<Decoder>();
+  if (decode(*decoder, bytes, planes)) return std::nullopt;
+  return c10::str(path, " cannot be decoded as a JPEG image: ", decoder->message);
+}
+
+// --- all of them
+// ------------------------------------------------------------------------------------------------------
+
+/// A bar on a terminal, one line elsewhere; standard output belongs to the run.
+class DecodingProgress {
+ public:
+  explicit DecodingProgress(int64_t images) : images_(images), on_terminal_(isatty(STDERR_FILENO) != 0) {
+    if (!on_terminal_) std::cerr << "decoding " << images << " images of TinyImageNet, once" << std::endl;
+  }
+  ~DecodingProgress() {
+    if (on_terminal_) std::cerr << "\r\033[K" << std::flush;
+  }
+  DecodingProgress(const DecodingProgress&) = delete;
+  DecodingProgress& operator=(const DecodingProgress&) = delete;
+
+  void show(int64_t done) {
+    const auto now = Clock::now();
+    if (!on_terminal_ || now - drawn_ < std::chrono::milliseconds(100)) return;
+    drawn_ = now;
+    const double fraction = static_cast<double>(done) / static_cast<double>(images_);
+    std::cerr << "\rdecoding TinyImageNet, once " << bar(fraction, 24) << formatted(" %3.0f %%", 100 * fraction)
+              << "\033[K" << std::flush;
+  }
+
+ private:
+  int64_t images_;
+  bool on_terminal_;
+  Clock::time_point drawn_;
+};
+
+/// Where several threads take their next image and leave the first failure.
+class Decoding {
+ public:
+  Decoding(const std::vector<const LabelledFile*>& files, uint8_t* planes) : files_(files), planes_(planes) {}
+
+  /// Decodes until nothing is left, somebody failed or the user interrupts; calls shown(images begun) after each.
+  template <class Shown>
+  void work(const Shown& shown) {
+    while (interruption() == 0) {
+      const int64_t index = next_++;
+      if (index >= std::ssize(files_) || failed_) return;
+      auto error = why_not_decoded(files_[static_cast<size_t>(index)]->path, planes_ + index * 3 * pixels);
+      if (error) fail(index, std::move(*error));
+      shown(index);
+    }
+  }
+
+  void throw_what_failed() const {
+    if (failed_) throw UserError(error_);
+    if (interruption() != 0) throw UserError("interrupted while the images of TinyImageNet were decoded");
+  }
+
+ private:
+  /// Images are begun in order, so the earliest damaged one is found whichever thread gets it.
+  void fail(int64_t index, std::string error) {
+    const std::lock_guard lock(mutex_);
+    if (!failed_ || index < failed_index_) {
+      failed_index_ = index;
+      error_ = std::move(error);
+    }
+    failed_ = true;
+  }
+
+  const std::vector<const LabelledFile*>& files_;
+  uint8_t* planes_;
+  std::atomic<int64_t> next_ = 0;
+  std::atomic<bool> failed_ = false;
+  std::mutex mutex_;
+  int64_t failed_index_ = 0;
+  std::string error_;
+};
+
+/// uint8 [N, 3, 64, 64].
+at::Tensor decoded(const Contents& contents) {
+  std::vector<const LabelledFile*> files;
+  for (const auto* split : {&contents.train, &contents.test}) {
+    for (const LabelledFile& file : *split) files.push_back(&file);
+  }
+  const at::Tensor images = at::empty({std::ssize(files), 3, size, size}, at::kByte);
+  Decoding decoding(files, images.mutable_data_ptr<uint8_t>());
+  {
+    DecodingProgress progress(std::ssize(files));
+    std::vector<std::jthread> helpers;
+    for (int i = 1; i < at::get_num_threads(); ++i) helpers.emplace_back([&] { decoding.work([](int64_t) {}); });
+    decoding.work([&](int64_t done) { progress.show(done); });
+  }
+  decoding.throw_what_failed();
+  return images;
+}
+
+// --- the cache
+// --------------------------------------------------------------------------------------------------------
+
+std::string checksum(const at::Tensor& images) {
+  const uLong sum = crc32_z(crc32_z(0, nullptr, 0), images.const_data_ptr<uint8_t>(), images.nbytes());
+  return formatted("%08lx", sum);
+}
+
+/// The cached images, if they are those of these files.
+std::optional<at::Tensor> cached(const fs::path& path, const std::string& files, int64_t count) {
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) return std::nullopt;
+  try {
+    const TensorFile file = read_tensor_file(path);
+    const at::Tensor* images = file.find("images");
+    const auto says = [&](const char* key, const std::string& value) {
+      const auto found = file.metadata.find(key);
+      return found != file.metadata.end() && found->second == value;
+    };
+    if (images != nullptr && images->sizes() == at::IntArrayRef({count, 3, size, size}) &&
+        images->scalar_type() == at::kByte && says("files", files) && says("checksum", checksum(*images))) {
+      return *images;
+    }
+  } catch (const UserError&) {  // cut, or not ours: made anew as well
+  }
+  std::cerr << path.string() << " is not of these files as they are now: decoding them again" << std::endl;
+  return std::nullopt;
+}
+
+void write_cache(const fs::path& path, const std::string& files, const at::Tensor& images) {
+  try {
+    write_tensor_file(path, {{{"images", images}}, {{"files", files}, {"checksum", checksum(images)}}});
+  } catch (const UserError& error) {
+    std::cerr << "the decoded images are not kept for the next run: " << error.what() << std::endl;
+  }
+}
+
+LabelledImages labelled(const std::vector<LabelledFile>& files, const at::Tensor& images) {
+  std::vector<int64_t> labels;
+  for (const LabelledFile& file : files) labels.push_back(file.label);
+  return {images, at::tensor(labels, at::kLong)};
+}
+
+}  // namespace
+
+void read_tiny_imagenet(const fs::path& root, Dataset& dataset) {
+  const Contents contents = contents_of(root);
+  const std::string files = fingerprint(root, contents);
+  const int64_t train = std::ssize(contents.train), test = std::ssize(contents.test);
+  const fs::path cache = root / tiny_imagenet_cache;
+  std::optional<at::Tensor> images = cached(cache, files, train + test);
+  if (!images) {
+    images = decoded(contents);
+    write_cache(cache, files, *images);
+  }
+  dataset.classes = contents.classes;
+  dataset.train = labelled(contents.train, images->narrow(0, 0, train));
+  dataset.test = labelled(contents.test, images->narrow(0, train, test));
+}
+
+}  // namespace mma::examples

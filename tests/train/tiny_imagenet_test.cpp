@@ -1,0 +1,270 @@
+// TinyImageNet's layout with small JPEGs that the test writes: pixels, labels, the cache, every fault; and the real set
+// where the machine has it.
+#include "train/tiny_imagenet.hpp"
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/bincount.h>
+#include <ATen/ops/equal.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+
+#include <jpeglib.h>  // after <cstdio>, which it does not include itself
+
+#include "../temporary_folder.hpp"
+#include "common/error.hpp"
+#include "common/tensor_file.hpp"
+
+namespace mma::examples {
+namespace {
+
+namespace fs = std::filesystem;
+using mma::tests::TemporaryFolder;
+
+/// Smooth, so that JPEG keeps it nearly as it is; another in each image.
+int shade(int image, int channel, int64_t y, int64_t x) {
+  return static_cast<int>(40 + 8 * image + 20 * channel + y + (channel == 1 ? 0 : x));
+}
+
+/// An image of 1 or 3 channels at quality 100, without subsampled colours.
+void write_jpeg(const fs::path& path, int image, int channels = 3, unsigned size = 64) {
+  fs::create_directories(path.parent_path());
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "wb"), std::fclose);
+  ASSERT_NE(file, nullptr);
+  jpeg_compress_struct jpeg{};
+  jpeg_error_mgr errors{};
+  jpeg.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&jpeg);
+  jpeg_stdio_dest(&jpeg, file.get());
+  jpeg.image_width = jpeg.image_height = size;
+  jpeg.input_components = channels;
+  jpeg.in_color_space = channels == 3 ? JCS_RGB : JCS_GRAYSCALE;
+  jpeg_set_defaults(&jpeg);
+  jpeg_set_quality(&jpeg, 100, TRUE);
+  jpeg.comp_info[0].h_samp_factor = jpeg.comp_info[0].v_samp_factor = 1;
+  jpeg_start_compress(&jpeg, TRUE);
+  for (unsigned y = 0; y < size; ++y) {
+    std::vector<unsigned char> row;
+    for (unsigned x = 0; x < size; ++x) {
+      for (int c = 0; c < channels; ++c) row.push_back(static_cast<unsigned char>(shade(image, c, y, x)));
+    }
+    unsigned char* rows[] = {row.data()};
+    jpeg_write_scanlines(&jpeg, rows, 1);
+  }
+  jpeg_finish_compress(&jpeg);
+  jpeg_destroy_compress(&jpeg);
+}
+
+void write_text(const fs::path& path, const std::string& text) {
+  fs::create_directories(path.parent_path());
+  std::ofstream file(path);
+  file << text;
+  ASSERT_TRUE(file.flush()) << path;
+}
+
+std::string read_text(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// Two classes, out of order in wnids.txt; two and one training images, the last one grey; two for validation.
+fs::path write_small_set(const fs::path& folder) {
+  const fs::path root = folder / "tiny-imagenet-200";
+  write_text(root / "wnids.txt", "n02\nn01\n");
+  write_jpeg(root / "train/n01/images/n01_0.JPEG", 0);
+  write_jpeg(root / "train/n01/images/n01_1.JPEG", 1);
+  write_text(root / "train/n01/n01_boxes.txt", "n01_0.JPEG\t0\t0\t63\t63\n");
+  write_jpeg(root / "train/n02/images/n02_0.JPEG", 2, 1);
+  write_jpeg(root / "val/images/val_0.JPEG", 3);
+  write_jpeg(root / "val/images/val_1.JPEG", 4);
+  write_text(root / "val/val_annotations.txt", "val_0.JPEG\tn02\t0\t0\t63\t63\nval_1.JPEG\tn01\t1\t2\t3\t4\n");
+  return root;
+}
+
+Dataset load(const fs::path& folder) { return load_dataset("tiny-imagenet", folder); }
+
+std::string error_of(const fs::path& folder) {
+  try {
+    load(folder);
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+void expect_image(const at::Tensor& images, int64_t index, int image, bool grey = false) {
+  ASSERT_EQ(images.sizes().slice(1), (std::vector<int64_t>{3, 64, 64}));
+  const auto pixel = images.accessor<uint8_t, 4>();
+  for (int channel = 0; channel < 3; ++channel) {
+    for (int64_t y = 0; y < 64; ++y) {
+      for (int64_t x = 0; x < 64; ++x) {
+        ASSERT_NEAR(pixel[index][channel][y][x], shade(image, grey ? 0 : channel, y, x), 3)
+            << image << " " << channel << " " << y << " " << x;
+      }
+    }
+  }
+}
+
+std::vector<int64_t> labels_of(const LabelledImages& split) {
+  const int64_t* label = split.labels.const_data_ptr<int64_t>();
+  return {label, label + split.labels.numel()};
+}
+
+void expect_small_set(const Dataset& dataset) {
+  EXPECT_EQ(dataset.classes, 2);
+  EXPECT_EQ(labels_of(dataset.train), (std::vector<int64_t>{0, 0, 1}));
+  EXPECT_EQ(labels_of(dataset.test), (std::vector<int64_t>{1, 0}));
+  ASSERT_EQ(dataset.train.images.size(0), 3);
+  ASSERT_EQ(dataset.test.images.size(0), 2);
+  expect_image(dataset.train.images, 0, 0);
+  expect_image(dataset.train.images, 1, 1);
+  expect_image(dataset.train.images, 2, 2, true);
+  expect_image(dataset.test.images, 0, 3);
+  expect_image(dataset.test.images, 1, 4);
+}
+
+TEST(TinyImageNet, IsReadFromItsFolderOrTheOneAbove) {
+  const TemporaryFolder folder;
+  const fs::path root = write_small_set(folder.path());
+  expect_small_set(load(folder.path()));
+  expect_small_set(load(root));
+  EXPECT_EQ(load(root).mean, (std::vector<double>{.4802, .4481, .3975}));
+  EXPECT_EQ(load(root).deviation, (std::vector<double>{.2770, .2691, .2821}));
+}
+
+TEST(TinyImageNet, IsTheSameWithSeveralThreads) {
+  const TemporaryFolder folder;
+  write_small_set(folder.path());
+  const int threads = at::get_num_threads();
+  at::set_num_threads(4);
+  const Dataset dataset = load(folder.path());
+  at::set_num_threads(threads);
+  expect_small_set(dataset);
+}
+
+/// An image that the cache alone has tells whether it was read.
+TEST(TinyImageNet, IsDecodedOnce) {
+  const TemporaryFolder folder;
+  const fs::path cache = write_small_set(folder.path()) / tiny_imagenet_cache;
+  load(folder.path());
+  TensorFile file = read_tensor_file(cache);
+  const fs::file_time_type written = fs::last_write_time(cache);
+  expect_small_set(load(folder.path()));
+  EXPECT_EQ(fs::last_write_time(cache), written);
+
+  const_cast<at::Tensor*>(file.find("images"))->select(0, 1).fill_(9);  // without its checksum: damaged
+  write_tensor_file(cache, file);
+  expect_small_set(load(folder.path()));
+  expect_small_set(load(folder.path()));
+}
+
+TEST(TinyImageNet, IsDecodedAgainWhenTheCacheIsCutOrForeign) {
+  const TemporaryFolder folder;
+  const fs::path cache = write_small_set(folder.path()) / tiny_imagenet_cache;
+  load(folder.path());
+  const std::string whole = read_text(cache);
+  for (const std::string& bytes : {whole.substr(0, whole.size() / 2), std::string(), std::string("foreign")}) {
+    write_text(cache, bytes);
+    expect_small_set(load(folder.path()));
+    EXPECT_EQ(read_text(cache), whole);
+  }
+}
+
+TEST(TinyImageNet, IsDecodedAgainWhenAFileChanged) {
+  const TemporaryFolder folder;
+  const fs::path root = write_small_set(folder.path());
+  load(root);
+  write_jpeg(root / "train/n01/images/n01_1.JPEG", 5);
+  fs::last_write_time(root / "train/n01/images/n01_1.JPEG", fs::file_time_type::clock::now() + std::chrono::hours(1));
+  expect_image(load(root).train.images, 1, 5);
+  write_jpeg(root / "train/n02/images/n02_1.JPEG", 6);
+  EXPECT_EQ(labels_of(load(root).train), (std::vector<int64_t>{0, 0, 1, 1}));
+  fs::remove(root / "train/n01/images/n01_0.JPEG");
+  EXPECT_EQ(labels_of(load(root).train), (std::vector<int64_t>{0, 1, 1}));
+  write_text(root / "val/val_annotations.txt", "val_0.JPEG\tn01\t0\t0\t63\t63\n");
+  EXPECT_EQ(labels_of(load(root).test), (std::vector<int64_t>{0}));
+}
+
+TEST(TinyImageNet, NamesTheFileThatIsMissing) {
+  const TemporaryFolder folder;
+  EXPECT_NE(error_of(folder.path()).find("found no wnids.txt"), std::string::npos);
+  const fs::path root = write_small_set(folder.path());
+  const auto expect_named = [&](const char* name) {
+    fs::rename(root / name, root / "elsewhere");
+    const std::string error = error_of(root);
+    EXPECT_NE(error.find((root / name).string()), std::string::npos) << error;
+    fs::rename(root / "elsewhere", root / name);
+  };
+  expect_named("val/val_annotations.txt");
+  expect_named("train/n02/images");
+  expect_named("val/images/val_1.JPEG");
+  EXPECT_EQ(error_of(root), "");
+}
+
+TEST(TinyImageNet, NamesTheImageThatIsDamaged) {
+  const TemporaryFolder folder;
+  const fs::path root = write_small_set(folder.path()), image = root / "train/n02/images/n02_0.JPEG";
+  const std::string whole = read_text(image);
+  const auto expect_said = [&](const std::string& sentence) {
+    const std::string error = error_of(root);
+    EXPECT_NE(error.find(image.string()), std::string::npos) << error;
+    EXPECT_NE(error.find(sentence), std::string::npos) << error;
+    EXPECT_FALSE(fs::exists(root / tiny_imagenet_cache));
+  };
+  write_text(image, whole.substr(0, whole.size() / 2));
+  expect_said("Premature end");
+  write_text(image, "no picture");
+  expect_said("Not a JPEG file");
+  write_text(image, "");
+  expect_said("Empty input file");
+  write_jpeg(image, 0, 3, 32);
+  expect_said("it has 32 x 32 pixels, expected 64 x 64");
+  write_text(image, whole);
+  expect_small_set(load(root));
+}
+
+TEST(TinyImageNet, NamesTheLineThatIsNotUnderstood) {
+  const TemporaryFolder folder;
+  const fs::path root = write_small_set(folder.path());
+  write_text(root / "val/val_annotations.txt", "val_0.JPEG\tn02\t0\t0\t63\t63\nval_1.JPEG n01\n");
+  EXPECT_NE(error_of(root).find("line 2: expected an image and one of wnids.txt's 2 names"), std::string::npos)
+      << error_of(root);
+  write_text(root / "wnids.txt", "n01\nn01\n");
+  EXPECT_NE(error_of(root).find("names n01 twice"), std::string::npos) << error_of(root);
+  write_text(root / "wnids.txt", "");
+  EXPECT_NE(error_of(root).find("is empty"), std::string::npos) << error_of(root);
+}
+
+/// Not a fault of the data: the run goes on.
+TEST(TinyImageNet, IsReadFromAFolderThatCannotBeWritten) {
+  const TemporaryFolder folder;
+  const fs::path root = write_small_set(folder.path());
+  fs::create_directory(root / tiny_imagenet_cache);  // also root cannot write a file there
+  expect_small_set(load(root));
+  EXPECT_TRUE(fs::is_directory(root / tiny_imagenet_cache));
+}
+
+TEST(RealDatasets, TinyImageNet) {
+  const char* folder = std::getenv("MMA_TINY_IMAGENET");
+  if (folder == nullptr) GTEST_SKIP() << "the environment variable MMA_TINY_IMAGENET names no folder with wnids.txt";
+  const Dataset dataset = load(folder);
+  EXPECT_EQ(dataset.classes, 200);
+  for (const LabelledImages* split : {&dataset.train, &dataset.test}) {
+    const at::Tensor counts = at::bincount(split->labels);
+    EXPECT_EQ(counts.numel(), 200);
+    EXPECT_EQ(counts.min().item<int64_t>(), counts.max().item<int64_t>());
+  }
+  for (int64_t channel = 0; channel < 3; ++channel) {
+    const at::Tensor values = dataset.train.images.select(1, channel).to(at::kFloat).div_(255);
+    EXPECT_NEAR(values.mean().item<double>(), dataset.mean[static_cast<size_t>(channel)], 0.01);
+    EXPECT_NEAR(values.std().item<double>(), dataset.deviation[static_cast<size_t>(channel)], 0.01);
+  }
+}
+
+}  // namespace
+}  // namespace mma::examples
