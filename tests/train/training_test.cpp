@@ -118,7 +118,7 @@ TEST(Training, InBfloat16IsNearFloat32AndKeepsItsWeightsInFloat32) {
 TEST(Training, LearnsInBfloat16) {
   Settings settings = tiny_settings();
   settings.precision = "bf16";
-  settings.learning_rate = 0.02;
+  settings.learning_rate = 0.005;
   settings.milestones = {};
   Training training(settings, prepared(tiny_dataset(), settings));
   const std::vector<double> losses = train(training, 0, 12 * steps_per_epoch);
