@@ -107,7 +107,8 @@ void add_run_options(CLI::App& app, Arguments& arguments) {
   section.option("--dataset", "NAME", arguments.dataset, "The images: " + joined(dataset_names()));
   section.option("--data", "DIR", arguments.data,
                  "The folder of the images' files: train.bin and test.bin (CIFAR-100),\n"
-                 "data_batch_1.bin ... (CIFAR-10), train-images-idx3-ubyte ... (Fashion-MNIST;\n"
+                 "data_batch_1.bin ... (CIFAR-10), wnids.txt, train and val (TinyImageNet),\n"
+                 "train-images-idx3-ubyte ... (Fashion-MNIST;\n"
                  "left out: /usr/share/datasets/fashion-mnist, where Debian has them)");
   CLI::Option* autoaugment = section.flag(
       "--autoaugment", [&arguments] { arguments.autoaugment = true; },
@@ -165,7 +166,9 @@ void add_optimizer_options(CLI::App& app, Arguments& arguments) {
 
 void add_machine_options(CLI::App& app, Arguments& arguments) {
   Section section(app, "The run");
-  section.option("--out", "DIR", arguments.out, "The run's folder (default: runs/MODEL-DATASET-REGULARIZER-seedN)");
+  section.option("--out", "DIR", arguments.out,
+                 "The run's folder (default: runs/MODEL-DATASET-REGULARIZER-seedN,\n"
+                 "for a row of the paper's tables runs/RECIPE-seedN)");
   section.flag(
       "--resume", [&arguments] { arguments.resume = true; },
       "Go on with the interrupted run in --out; needs no other option");
@@ -355,6 +358,11 @@ Settings settings_of_new_run(const Arguments& arguments) {
 }
 
 std::string default_out(const Settings& settings) {
+  const Recipe& recipe = recipe_named(settings.recipe);
+  const bool is_row = recipe.model == settings.model && recipe.dataset == settings.dataset;
+  if (is_row && recipe.regularizer == settings.regularizer) {
+    return c10::str("runs/", recipe.name, "-seed", settings.seed);
+  }
   return c10::str("runs/", settings.model, "-", settings.dataset, "-", settings.regularizer, "-seed", settings.seed);
 }
 

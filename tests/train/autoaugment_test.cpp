@@ -7,6 +7,7 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/randint.h>
 #include <gtest/gtest.h>
+#include <torch/cuda.h>
 #include <zlib.h>
 
 #include <cmath>
@@ -221,6 +222,19 @@ TEST(AutoAugment, IsAFunctionOfSeedEpochAndStep) {
   EXPECT_FALSE(at::equal(auto_augmented(images, fill, 2, 2, 3), once));
   EXPECT_FALSE(at::equal(auto_augmented(images, fill, 1, 3, 3), once));
   EXPECT_FALSE(at::equal(auto_augmented(images, fill, 1, 2, 4), once));
+}
+
+TEST(AutoAugment, IsTheSameOnAGpu) {
+  if (!torch::cuda::is_available()) GTEST_SKIP() << "no GPU";
+  const at::Tensor images = at::randint(0, 256, {512, 3, 32, 32}, at::kByte), there = images.to(at::kCUDA);
+  for (const int64_t step : {0, 1, 2, 3}) {
+    const at::Tensor difference = (auto_augmented(there, fill, 1, 2, step).cpu().to(at::kInt) -
+                                   auto_augmented(images, fill, 1, 2, step).to(at::kInt))
+                                      .abs();
+    EXPECT_LE((difference > 0).to(at::kDouble).mean().item<double>(), 1e-3);
+    const at::Tensor centres = drawn_centres(512, 32, 32, 1, 2, step);
+    EXPECT_TRUE(at::equal(cut_out(there, 8, centres, fill).cpu(), cut_out(images, 8, centres, fill)));
+  }
 }
 
 TEST(Cutout, PaintsASquareAsFarAsItIsInTheImage) {

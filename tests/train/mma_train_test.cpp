@@ -157,6 +157,7 @@ TEST_F(MmaTrain, LeavesEverythingNeededToRepeatTheRun) {
                                    {"regularizer", "mma"},
                                    {"coefficient", 0.03},
                                    {"scope", "all"},
+                                   {"refresh_every", 1},
                                    {"epochs", 2},
                                    {"batch", 8},
                                    {"learning_rate", 0.05},

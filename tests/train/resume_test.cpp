@@ -168,6 +168,22 @@ TEST_F(Resume, InBfloat16EndsWithTheSameBits) {
             mma::tests::metrics_without_seconds(folder_ / "float32"));
 }
 
+TEST_F(Resume, WithDropoutAndAutoAugmentEndsWithTheSameBits) {
+  Arguments drawing = arguments(folder_ / "whole");
+  drawing.model = "wrn-16-8";
+  drawing.dropout = 0.3;
+  drawing.autoaugment = true;
+  drawing.cutout = 8;
+  drawing.epochs = 1;
+  drawing.limit_test = 4;
+  ASSERT_EQ(uninterrupted(drawing), 0);
+  drawing.out = folder_ / "interrupted";
+  InterruptingProgress progress(SIGTERM, 1);
+  ASSERT_EQ(train(drawing, progress), 143);
+  EXPECT_EQ(uninterrupted(resuming(folder_ / "interrupted")), 0);
+  expect_equal_runs(folder_ / "whole", folder_ / "interrupted");
+}
+
 TEST_F(Resume, WorksWithoutTheRegularizerToo) {
   Arguments plain = arguments(folder_ / "whole");
   plain.regularizer = "none";
