@@ -72,14 +72,14 @@ Settings settings_of(const Arguments& arguments, const std::string& regularizer)
   settings.epochs = 1;
   settings.learning_rate = 0.01;
   settings.momentum = 0.9;
-  settings.weight_decay = recipe_for_model(arguments.model).weight_decay;
+  settings.weight_decay = recipe_for(arguments.model, arguments.dataset).weight_decay;
   settings.threads = arguments.threads;
   settings.device = arguments.device;
   settings.channels_last = arguments.device == "cpu" && !arguments.no_channels_last;
   settings.regularizer = regularizer;
   if (regularizer != "none") {
     settings.coefficient = objective_named(regularizer, "--regularizers")
-                               .coefficient.value_or(recipe_for_model(arguments.model).coefficient);
+                               .coefficient.value_or(recipe_for(arguments.model, arguments.dataset).coefficient);
   }
   return settings;
 }
