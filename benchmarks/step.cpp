@@ -13,6 +13,7 @@
 
 #include "common/error.hpp"
 #include "common/objectives.hpp"
+#include "measure.hpp"
 #include "train/precision.hpp"
 #include "train/recipe.hpp"
 #include "train/training.hpp"
@@ -34,12 +35,6 @@ struct Candidate {
   std::vector<double> seconds;
   int64_t held_bytes = 0, peak_bytes = 0;  // of the GPU
 };
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 /// While it lives, what LibTorch takes and gives back on the GPU is counted to a candidate.
 class CountedMemory {
@@ -132,9 +127,8 @@ void print(const Arguments& arguments, const std::vector<Candidate>& candidates)
   std::printf("|---|---:|---:|%s\n", gpu ? "---:|" : "");
   const std::vector<double>& plain = candidates.front().seconds;
   for (const Candidate& each : candidates) {
-    std::vector<double> ratios;
-    for (size_t k = 0; k < plain.size(); ++k) ratios.push_back(each.seconds[k] / plain[k]);
-    std::printf("| %s | %.4f | %.3f |", each.name.c_str(), median(each.seconds), median(ratios));
+    std::printf("| %s | %.4f | %.3f |", each.name.c_str(), mma::benchmarks::median(each.seconds),
+                mma::benchmarks::median_ratio(each.seconds, plain));
     if (gpu) std::printf(" %.0f |", static_cast<double>(each.peak_bytes) / (1024.0 * 1024.0));
     std::printf("\n");
   }
