@@ -19,9 +19,12 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as mma-train sets it: threads that wait leave the core
 
-import numpy as np
-import torch
-from torch.nn import functional as F
+try:
+    import numpy as np
+    import torch
+    from torch.nn import functional as F
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"eager.py: Python's {missing.name} is not there; expected a venv with torch and numpy:\n{__doc__}")
 
 ROOT = Path(__file__).resolve().parent.parent
 MEAN, DEVIATION = (0.50708, 0.48655, 0.44092), (0.26733, 0.25644, 0.27615)

@@ -46,16 +46,28 @@ tests() {
   return $failed
 }
 
+# Table 3's columns; then what a user's own run has: hidden layers, bf16, a CUDA graph. Then Python's eager PyTorch.
 steps() {
-  local program=$build/bin/bench-step
-  if [ ! -x "$program" ] || ! "$program" --help | grep -q -- --device; then
-    echo "Not run: bench-step was not built, or knows no --device."
+  local program=$build/bin/bench-step step
+  if [ ! -x "$program" ]; then
+    echo "Not run: bench-step was not built."
+    return
   elif [ ! -d data/cifar-100-binary ]; then
     echo "Not run: no CIFAR-100 in data/ (make data-cifar100)."
-  else
-    "$program" --device cuda --model vgg19-bn --dataset cifar100 --data data --batch 128 \
-      --regularizers mma,mhe-s2-batch,mhe-s0-batch,orthogonal
+    return
   fi
+  step="$program --device cuda --dataset cifar100 --data data/cifar-100-binary --batch 128"
+  # shellcheck disable=SC2086  # the options are words
+  {
+    $step --model vgg19-bn --regularizers mma,mhe-s2-batch,mhe-s0-batch,orthogonal
+    echo
+    $step --model vgg19-bn --regularizers mma --precision bf16 --cuda-graph || echo "Not run."
+    echo
+    $step --model resnet56 --regularizers mma --precision bf16 --cuda-graph || echo "Not run."
+    echo
+    python3 benchmarks/eager.py --bench "$program" --data data/cifar-100-binary --model resnet56 --device cuda \
+      --threads 1 --cuda-graph || echo "Beside Python: not run."
+  } 2>&1
 }
 
 unfinished=$result.unfinished
