@@ -397,6 +397,25 @@ TEST(Threads, WorkGoesToAsManyAsLibTorchHas) {
   at::set_num_threads(before);
 }
 
+TEST(Threads, TheirNumberChangesNoBit) {
+  const int before = at::get_num_threads();
+  std::vector<Member> members = awkward_members();
+  members.push_back({"large", leaf(random({700, 90}, 97)), {}, 1});
+  mma::Regularizer<> regularizer = regularizer_of(members);
+  std::vector<at::Tensor> expected;
+  for (const int threads : {1, 2, 3, 7}) {
+    at::set_num_threads(threads);
+    std::vector<at::Tensor> results{regularizer.accumulate_gradient()};
+    for (const Member& member : members) {
+      results.push_back(member.weight.grad());
+      member.weight.mutable_grad() = at::Tensor();
+    }
+    if (threads == 1) expected = results;
+    for (size_t k = 0; k < results.size(); ++k) EXPECT_TRUE(results[k].equal(expected[k])) << threads << ", " << k;
+  }
+  at::set_num_threads(before);
+}
+
 TEST(Threads, WhatIsThrownThereArrivesHere) {
   EXPECT_THROW(mma::detail::for_each_range(10, 1, [](int64_t, int64_t) { throw std::runtime_error("no"); }),
                std::runtime_error);
