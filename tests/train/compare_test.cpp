@@ -18,9 +18,12 @@ using mma::tests::write_bytes;
 
 std::string config(const std::string& regularizer, int epochs) {
   return R"({"settings": {"model": "resnet20", "dataset": "cifar100", "data": "d", "recipe": "resnet", "regularizer": ")" +
-         regularizer + R"(", "coefficient": 0.03, "scope": "all", "epochs": )" + std::to_string(epochs) +
+         regularizer + R"(", "coefficient": 0.03, "scope": "all", "refresh_every": 1, "epochs": )" +
+         std::to_string(epochs) +
          R"(, "batch": 128, "learning_rate": 0.1, "milestones": [81, 122], "momentum": 0.9, "weight_decay": 1e-4,
-         "nesterov": false, "seed": 1, "limit_train": 0, "limit_test": 0, "device": "cpu", "threads": 1,
+         "nesterov": false, "rate_divisor": 10, "dropout": 0, "autoaugment": false, "cutout": 0, "mean": [],
+         "deviation": [], "seed": 1, "limit_train": 0, "limit_test": 0, "device": "cpu", "precision": "float32",
+         "channels_last": true, "cuda_graph": false, "threads": 1,
          "checkpoint_steps": 0}})";
 }
 

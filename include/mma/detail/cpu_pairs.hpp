@@ -190,13 +190,22 @@ void for_each_task(const TaskRange& range, double work, const Task& task) {
   for_each_index(range.begin, range.end, threads, task);
 }
 
-/// The angle between two rows of a matrix whose rows have these norms [n].
+/// Of two rows of a matrix whose rows have these norms [n].
+template <typename T>
+PairLengths cpu_lengths(const CpuMatrix<T>& matrix, const double* norms, int64_t r, int64_t s) {
+  return pair_lengths(matrix.rows + r * matrix.dimension, 1 / norms[r], matrix.rows + s * matrix.dimension,
+                      1 / norms[s], matrix.dimension);
+}
+
+template <typename T>
+double cpu_angle_of(const PairLengths& lengths) {
+  return angle_of(lengths, duplicate_distance(std::is_same_v<T, double> ? at::kDouble : at::kFloat));
+}
+
+/// The angle between two rows.
 template <typename T>
 double cpu_angle(const CpuMatrix<T>& matrix, const double* norms, int64_t r, int64_t s) {
-  const auto type = std::is_same_v<T, double> ? at::kDouble : at::kFloat;
-  return angle_of(pair_lengths(matrix.rows + r * matrix.dimension, 1 / norms[r], matrix.rows + s * matrix.dimension,
-                               1 / norms[s], matrix.dimension),
-                  duplicate_distance(type));
+  return cpu_angle_of<T>(cpu_lengths(matrix, norms, r, s));
 }
 
 /// The rows of several matrices in tasks of about the same work.

@@ -16,7 +16,6 @@
 #include <limits>
 #include <memory>
 #include <mutex>
-#include <numbers>
 #include <vector>
 
 #include "cpu_pairs.hpp"
@@ -154,8 +153,11 @@ class CpuSearch {
     double best = std::numeric_limits<double>::infinity();
     for (int32_t k = 0; found.settled && k < list.count; ++k) {
       const int64_t column = list.columns[static_cast<size_t>(k)];
-      const double theta = cpu_angle(matrix, norms, r, column);
-      const double folded = half_space_ ? std::min(theta, std::numbers::pi - theta) : theta;
+      const PairLengths lengths = cpu_lengths(matrix, norms, r, column);
+      const double theta = cpu_angle_of<T>(lengths);
+      // Of a line's two ends neither is nearer: pi - theta would round.
+      const bool obtuse = half_space_ && lengths.sum < lengths.difference;
+      const double folded = obtuse ? cpu_angle_of<T>({lengths.sum, lengths.difference}) : theta;
       if (folded < best || (folded == best && column < found.index)) {
         best = folded;
         found.index = column;

@@ -597,9 +597,13 @@ KERNEL void __launch_bounds__(search_threads, 3) mma_search(Pass pass) {
 
 // 3. The nearest of the candidates by their exact angles: a warp a row, a block a row whose list was too short. --------
 
-// The angle between two rows in float64, folded between lines; the same bits for (a, b) and (b, a).
-DEVICE double pair_angle(const Row* first, double first_norm, const Row* second, double second_norm, int dimension,
-                         int lane) {
+// |a - b| and |a + b| of the unit vectors of two rows in float64; the same bits for (a, b) and (b, a).
+struct PairLengths {
+  double difference, sum;
+};
+
+DEVICE PairLengths pair_lengths(const Row* first, double first_norm, const Row* second, double second_norm,
+                                int dimension, int lane) {
   const double first_inverse = 1 / first_norm, second_inverse = 1 / second_norm;
   double difference = 0, sum = 0;
   for (int k = lane; k < dimension; k += 32) {
@@ -607,8 +611,11 @@ DEVICE double pair_angle(const Row* first, double first_norm, const Row* second,
     difference += (a - b) * (a - b);
     sum += (a + b) * (a + b);
   }
-  difference = sqrt(warp_sum(difference));
-  sum = sqrt(warp_sum(sum));
+  const PairLengths lengths = {sqrt(warp_sum(difference)), sqrt(warp_sum(sum))};
+  return lengths;
+}
+
+DEVICE double angle_of(double difference, double sum) {
   return difference <= DUPLICATE ? 0 : sum <= DUPLICATE ? PI : 2 * atan2(difference, sum);
 }
 
@@ -635,11 +642,6 @@ DEVICE OwnRow own_row(const Pass& pass, long long place) {
   return own;
 }
 
-DEVICE double angle_to(const Pass& pass, const OwnRow& own, int column, int lane) {
-  return pair_angle(own.data, own.norm, row_data(*own.matrix, column), pass.norms[own.matrix->first_row + column],
-                    own.matrix->dimension, lane);
-}
-
 struct Choice {
   double angle;   // between the rows
   double folded;  // what decides
@@ -658,8 +660,13 @@ DEVICE void take_nearer(Choice& best, const Choice& other) {
 }
 
 DEVICE Choice choice_of(const Pass& pass, const OwnRow& own, int column, int lane) {
-  const double angle = angle_to(pass, own, column, lane);
-  const Choice choice = {angle, folded(pass, angle), column};
+  const PairLengths lengths =
+      pair_lengths(own.data, own.norm, row_data(*own.matrix, column), pass.norms[own.matrix->first_row + column],
+                   own.matrix->dimension, lane);
+  const double angle = angle_of(lengths.difference, lengths.sum);
+  // Of a line's two ends neither is nearer: PI - angle would round.
+  const bool obtuse = pass.half_space && lengths.sum < lengths.difference;
+  const Choice choice = {angle, obtuse ? angle_of(lengths.sum, lengths.difference) : angle, column};
   return choice;
 }
 
