@@ -18,8 +18,9 @@ demo:
 
 test:
 	@prefix=$$(cmake/bootstrap.sh --for test) && newest=$$(cmake/bootstrap.sh --for test --newest) && \
+	readers=$$(cmake/bootstrap.sh --python-readers) && \
 	export CMAKE_PREFIX_PATH="$$prefix" && \
-	cmake --preset default -DMMA_NEWEST_LIBTORCH="$$newest" && \
+	cmake --preset default -DMMA_NEWEST_LIBTORCH="$$newest" -DMMA_PYTHON_READERS="$$readers" && \
 	cmake --build --preset default --parallel $(JOBS) && \
 	ctest --preset default --parallel $(JOBS)
 

@@ -2,10 +2,11 @@
 # From a fresh Debian 12 with g++, CMake and Python to everything that a build needs. Prints on stdout the
 # CMAKE_PREFIX_PATH to build with, and on stderr what it does; quick when nothing is missing.
 #
-#   bootstrap.sh [--for demo|test|bench] [--newest]
+#   bootstrap.sh [--for demo|test|bench] [--newest | --python-readers]
 #
 # --for demo    what the programs need (default); --for test: GoogleTest as well; --for bench: Google Benchmark
 # --newest      prints the folder of LibTorch 2.15.0 instead, for the consumer test
+# --python-readers  prints a Python that has tensorboard and safetensors instead, for the tests of our files
 #
 # LibTorch: the user's own where CMAKE_PREFIX_PATH holds one, else the wheel, in a cache that all checkouts share:
 # $MMA_CACHE, else $XDG_CACHE_HOME/mma, else ~/.cache/mma. Without an NVIDIA GPU only its CPU part is installed.
@@ -26,7 +27,8 @@ while [ $# -gt 0 ]; do
   case $1 in
     --for) purpose=$2; shift ;;
     --newest) version=$newest_version ;;
-    *) fail "bootstrap.sh does not know '$1'; expected --for demo|test|bench or --newest" ;;
+    --python-readers) purpose=readers ;;
+    *) fail "bootstrap.sh does not know '$1'; expected --for demo|test|bench, --newest or --python-readers" ;;
   esac
   shift
 done
@@ -94,9 +96,34 @@ install_libtorch() {
   mv "$target.part" "$target"
 }
 
+cache=${MMA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mma}
+
+make_cache() { mkdir -p "$cache" || fail "the cache folder $cache cannot be made; name another in MMA_CACHE"; }
+
+# A script that runs the Python with its packages, which no other Python sees.
+python_readers() {
+  make_cache
+  target=$cache/python-readers-1
+  exec 9>"$cache/lock"
+  flock 9
+  if [ ! -x "$target/python" ]; then
+    say "installing Python's tensorboard and safetensors into $target (once; shared by all checkouts)"
+    python=$(python_with_pip)
+    rm -rf "$target.part"
+    "$python" -m pip install -q --disable-pip-version-check --root-user-action ignore --no-compile \
+      --target "$target.part" tensorboard==2.20.0 safetensors==0.7.0 'numpy<3' >&2 ||
+      fail "pip could not install tensorboard and safetensors"
+    printf '#!/bin/sh\nPYTHONPATH=%s exec %s "$@"\n' "$target" "$(command -v "$python")" > "$target.part/python"
+    chmod +x "$target.part/python"
+    rm -rf "$target"
+    mv "$target.part" "$target"
+  fi
+  exec 9>&-
+  echo "$target/python"
+}
+
 libtorch() {
-  cache=${MMA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mma}
-  mkdir -p "$cache" || fail "the cache folder $cache cannot be made; name another in MMA_CACHE"
+  make_cache
   if [ "$version" = "$default_version" ] && has_nvidia_gpu; then
     target=$cache/libtorch-$version-cuda
     requirements=torch==$version
@@ -118,6 +145,10 @@ libtorch() {
 }
 
 install_system_packages
+if [ "$purpose" = readers ]; then
+  python_readers
+  exit
+fi
 prefix=
 [ "$version" = "$default_version" ] && prefix=$(own_libtorch)
 if [ -n "$prefix" ]; then

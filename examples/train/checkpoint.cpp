@@ -9,6 +9,7 @@ namespace {
 
 nlohmann::ordered_json to_json(const RunRecord& record) {
   nlohmann::ordered_json json;
+  json["program"] = record.program;
   json["settings"] = to_json(record.settings);
   json["train_images"] = record.train_images;
   json["classes"] = record.classes;
@@ -24,6 +25,7 @@ nlohmann::ordered_json to_json(const RunRecord& record) {
 
 RunRecord record_from_json(const nlohmann::ordered_json& json) {
   RunRecord record;
+  record.program = json.value("program", record.program);  // older ones do not say
   record.settings = settings_from_json(json.at("settings"));
   json.at("train_images").get_to(record.train_images);
   json.at("classes").get_to(record.classes);

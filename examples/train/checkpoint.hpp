@@ -22,6 +22,7 @@ struct Position {
 
 /// What a checkpoint says beside its tensors.
 struct RunRecord {
+  std::string program = "mma-train";  ///< the words that start it
   Settings settings;
   int64_t train_images = 0;
   int64_t classes = 0;

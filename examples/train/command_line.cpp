@@ -172,6 +172,9 @@ void add_machine_options(CLI::App& app, Arguments& arguments) {
   section.flag(
       "--resume", [&arguments] { arguments.resume = true; },
       "Go on with the interrupted run in --out; needs no other option");
+  section.option("--export", "FILE.safetensors", arguments.exported,
+                 "When the run is finished, write its weights alone, for Python's safetensors and PyTorch;\n"
+                 "without --model, --recipe and --resume: those of the run in --out, instead of training");
   section.option("--checkpoint-steps", "N", arguments.checkpoint_steps,
                  "Write a checkpoint also after each N steps, not only after each epoch");
   section.option("--seed", "N", arguments.seed, "Seed of all random numbers (default: 1)")
@@ -194,6 +197,12 @@ void add_machine_options(CLI::App& app, Arguments& arguments) {
           "--no-channels-last", [&arguments] { arguments.channels_last = false; },
           "Keep each channel's pixels side by side")
       ->excludes(channels_last);
+  section.flag(
+      "--deterministic", [&arguments] { arguments.deterministic = true; },
+      "Refuse every operation whose numbers may differ from run to run (default: only cuDNN is held to that)");
+  section.flag(
+      "--cudnn-benchmark", [&arguments] { arguments.cudnn_benchmark = true; },
+      "Let cuDNN try its algorithms and take the fastest; two runs then differ in their last bits");
   section.flag(
       "--cuda-graph", [&arguments] { arguments.cuda_graph = true; },
       "With --device cuda: capture the step in a CUDA graph and replay it");
@@ -290,8 +299,15 @@ std::optional<Arguments> read_command_line(int argc, char** argv) {
     if (!arguments.layers.empty()) throw UserError("--layers belongs to --compare");
     if (arguments.markdown) throw UserError("--markdown belongs to --compare");
   }
+  if (arguments.exported && (arguments.evaluate || !arguments.compare.empty())) {
+    throw UserError("--export belongs to a run: --evaluate and --compare write no weights");
+  }
   if (arguments.evaluate && arguments.resume) throw UserError("--evaluate and --resume exclude each other");
   return arguments;
+}
+
+bool exports_without_training(const Arguments& arguments) {
+  return arguments.exported && arguments.out && !arguments.model && !arguments.recipe && !arguments.resume;
 }
 
 std::string data_folder(const std::optional<std::string>& given, const std::string& dataset) {
@@ -353,6 +369,8 @@ Settings settings_of_new_run(const Arguments& arguments) {
   settings.precision = given_or(arguments.precision, settings.precision);
   settings.channels_last = given_or(arguments.channels_last, channels_last_is_faster(settings));
   settings.cuda_graph = given_or(arguments.cuda_graph, settings.cuda_graph);
+  settings.deterministic = given_or(arguments.deterministic, settings.deterministic);
+  settings.cudnn_benchmark = given_or(arguments.cudnn_benchmark, settings.cudnn_benchmark);
   check(settings);
   return settings;
 }
@@ -391,6 +409,8 @@ void apply_to_resumed_run(const Arguments& arguments, const std::string& out, Se
   refuse_contradiction("--limit-train", arguments.limit_train, settings.limit_train, out);
   refuse_contradiction("--limit-test", arguments.limit_test, settings.limit_test, out);
   refuse_contradiction("--precision", arguments.precision, settings.precision, out);
+  refuse_contradiction("--deterministic", arguments.deterministic, settings.deterministic, out);
+  refuse_contradiction("--cudnn-benchmark", arguments.cudnn_benchmark, settings.cudnn_benchmark, out);
   refuse_contradiction("--channels-last", arguments.channels_last, settings.channels_last, out);
   check_at_least_one("--checkpoint-steps", arguments.checkpoint_steps);
   settings.data = given_or(arguments.data, settings.data);

@@ -15,10 +15,10 @@ struct Arguments {
   std::optional<double> coefficient, learning_rate, momentum, weight_decay, rate_divisor, dropout;
   std::optional<int64_t> epochs, batch, limit_train, limit_test, threads, checkpoint_steps, cutout, refresh_every;
   std::optional<uint64_t> seed;
-  std::optional<bool> autoaugment, nesterov, channels_last, cuda_graph;
+  std::optional<bool> autoaugment, nesterov, channels_last, cuda_graph, deterministic, cudnn_benchmark;
   std::optional<std::vector<int64_t>> milestones;
   std::optional<std::vector<double>> mean, deviation;
-  std::optional<std::string> out;
+  std::optional<std::string> out, exported;
   bool resume = false;
   std::optional<std::string> evaluate;
   std::vector<std::string> compare;
@@ -31,6 +31,9 @@ struct Arguments {
 /// Reads the command line. Empty when all that was asked for was help, the version or a list, which it has printed.
 /// Throws UserError with CLI11's sentence when it is not understood.
 std::optional<Arguments> read_command_line(int argc, char** argv);
+
+/// True when all that is wanted are the weights of the run in --out.
+bool exports_without_training(const Arguments& arguments);
 
 /// The settings of a new run: the recipe's values where nothing was given, checked.
 Settings settings_of_new_run(const Arguments& arguments);

@@ -30,6 +30,10 @@ int run(int argc, char** argv) {
     compare_runs(arguments->compare, {arguments->layers, arguments->markdown, arguments->plot}, std::cout);
     return 0;
   }
+  if (exports_without_training(*arguments)) {
+    export_weights(RunFolder{*arguments->out}.checkpoint(), *arguments->exported);
+    return 0;
+  }
   wait_without_spinning(argv);
   if (!arguments->evaluate) return train(*arguments, *progress_on_stdout());
   evaluate_weights(*arguments, std::cout);

@@ -13,6 +13,8 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "common/event_file.hpp"
+
 namespace mma::examples {
 namespace {
 
@@ -76,6 +78,7 @@ nlohmann::ordered_json to_json(const EpochMetrics& metrics) {
   json["seconds"] = metrics.seconds;
   json["seconds_per_step"] = metrics.seconds_per_step;
   json["peak_memory_mib"] = metrics.peak_memory_mib;
+  json["finished_at"] = metrics.finished_at;
   return json;
 }
 
@@ -85,8 +88,8 @@ EpochMetrics epoch_metrics_from_json(const nlohmann::ordered_json& json) {
   json.at("learning_rate").get_to(metrics.learning_rate);
   metrics.loss = number_or_nan(json.at("loss"));
   metrics.regularization_loss = number_or_nan(json.at("regularization_loss"));
-  json.at("top1_percent").get_to(metrics.top1);
-  json.at("top5_percent").get_to(metrics.top5);
+  metrics.top1 = number_or_nan(json.at("top1_percent"));
+  metrics.top5 = number_or_nan(json.at("top5_percent"));
   metrics.angles.mean_nearest_angle = number_or_nan(json.at("mean_nearest_angle_degrees"));
   json.at("pairs_above_0.2").get_to(metrics.angles.pairs_above);
   for (const auto& [layer, angle] : json.at("minimal_angle_degrees").items()) {
@@ -96,6 +99,7 @@ EpochMetrics epoch_metrics_from_json(const nlohmann::ordered_json& json) {
   const auto since_0_2 = [&](const char* key) { return json.contains(key) ? number_or_nan(json[key]) : not_a_number; };
   metrics.seconds_per_step = since_0_2("seconds_per_step");
   metrics.peak_memory_mib = since_0_2("peak_memory_mib");
+  metrics.finished_at = json.value("finished_at", 0.0);
   return metrics;
 }
 
@@ -107,19 +111,41 @@ void write_metrics_csv(std::ostream& stream, const std::vector<EpochMetrics>& hi
       stream << ",minimal_angle_degrees:" << layer;
     }
   }
-  stream << ",seconds,seconds_per_step,peak_memory_mib\n";
+  stream << ",seconds,seconds_per_step,peak_memory_mib,finished_at\n";
   for (const EpochMetrics& metrics : history) {
     stream << metrics.epoch << ',' << exact(metrics.learning_rate) << ',' << exact(metrics.loss) << ','
            << exact(metrics.regularization_loss) << ',' << exact(metrics.top1) << ',' << exact(metrics.top5) << ','
            << exact(metrics.angles.mean_nearest_angle) << ',' << metrics.angles.pairs_above;
     for (const auto& [layer, angle] : metrics.angles.minimal_angles) stream << ',' << exact(angle);
     stream << ',' << exact(metrics.seconds) << ',' << exact(metrics.seconds_per_step) << ','
-           << exact(metrics.peak_memory_mib) << '\n';
+           << exact(metrics.peak_memory_mib) << ',' << exact(metrics.finished_at) << '\n';
   }
 }
 
 void write_metrics_jsonl(std::ostream& stream, const std::vector<EpochMetrics>& history) {
   for (const EpochMetrics& metrics : history) stream << to_json(metrics).dump() << '\n';
+}
+
+std::string event_record(const EpochMetrics& metrics) {
+  Scalars scalars = {{"loss/cross_entropy", metrics.loss},
+                     {"loss/regularization", metrics.regularization_loss},
+                     {"accuracy/top1_percent", metrics.top1},
+                     {"accuracy/top5_percent", metrics.top5},
+                     {"learning_rate", metrics.learning_rate},
+                     {"angles/mean_minimal_degrees", metrics.angles.mean_minimal_angle()},
+                     {"angles/mean_nearest_degrees", metrics.angles.mean_nearest_angle},
+                     {"angles/pairs_above_0.2", static_cast<double>(metrics.angles.pairs_above)},
+                     {"cost/seconds_per_step", metrics.seconds_per_step},
+                     {"cost/peak_memory_mib", metrics.peak_memory_mib}};
+  for (const auto& [layer, angle] : metrics.angles.minimal_angles) {
+    scalars.emplace_back("minimal_angle_degrees/" + layer, angle);
+  }
+  return event_record(metrics.finished_at, metrics.epoch, scalars);
+}
+
+void write_event_file(std::ostream& stream, const std::vector<EpochMetrics>& history) {
+  stream << event_file_beginning(history.empty() ? 0 : history.front().finished_at);
+  for (const EpochMetrics& metrics : history) stream << event_record(metrics);
 }
 
 double mean_top1_of_last_five(const std::vector<EpochMetrics>& history) {

@@ -1,4 +1,5 @@
-// What a run measures: top-1 and top-5, the figures of each epoch, and the files metrics.csv and metrics.jsonl.
+// What a run measures: top-1 and top-5, the figures of each epoch, and the files metrics.csv, metrics.jsonl and, for
+// TensorBoard, events.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -46,6 +47,7 @@ struct EpochMetrics {
   double seconds = 0;           ///< of the epoch, evaluation included
   double seconds_per_step = 0;  ///< of training, mean over the epoch
   double peak_memory_mib = 0;   ///< so far: of the GPU's allocator, on a CPU of the whole process
+  double finished_at = 0;       ///< seconds since 1970
 };
 
 nlohmann::ordered_json to_json(const EpochMetrics& metrics);
@@ -53,11 +55,18 @@ nlohmann::ordered_json to_json(const EpochMetrics& metrics);
 /// Throws nlohmann::json::exception when a member is missing or of another type.
 EpochMetrics epoch_metrics_from_json(const nlohmann::ordered_json& json);
 
-/// One line of names, then one an epoch; what differs between repetitions of a run, seconds and memory, stands last.
+/// One line of names, then one an epoch; what differs between repetitions of a run, seconds, memory and date, stands
+/// last.
 void write_metrics_csv(std::ostream& stream, const std::vector<EpochMetrics>& history);
 
 /// One JSON object a line and epoch.
 void write_metrics_jsonl(std::ostream& stream, const std::vector<EpochMetrics>& history);
+
+/// One epoch as a record of a TensorBoard event file; its step is the epoch.
+std::string event_record(const EpochMetrics& metrics);
+
+/// A whole event file.
+void write_event_file(std::ostream& stream, const std::vector<EpochMetrics>& history);
 
 /// The paper's figure of merit: the mean top-1 of the last five epochs, or of all when there are fewer.
 double mean_top1_of_last_five(const std::vector<EpochMetrics>& history);

@@ -17,6 +17,8 @@ class ImageClassifier : public torch::nn::Module {
  public:
   using torch::nn::Module::Module;
   virtual at::Tensor forward(const at::Tensor& images) = 0;
+  /// The logits that the training's cross entropy is of: those of forward, unless the labels have a say in them.
+  virtual at::Tensor training_logits(const at::Tensor& images, const at::Tensor& labels);
 };
 
 struct ImageShape {

@@ -3,6 +3,8 @@
 #include <ATen/Parallel.h>
 #include <c10/util/StringUtil.h>
 
+#include <ctime>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "common/atomic_file.hpp"
@@ -14,6 +16,7 @@
 #include "train/recipe.hpp"
 #include "train/run_plots.hpp"
 #include "train/training.hpp"
+#include "train/weights.hpp"
 
 namespace mma::examples {
 namespace {
@@ -40,7 +43,7 @@ std::string percent(double value) {
 /// One run between its start or resumption and its end.
 class Run {
  public:
-  Run(RunFolder folder, RunRecord record, Training& training, const Arguments& arguments, Progress& progress);
+  Run(RunOrder order, RunRecord record, Training& training, Progress& progress);
 
   /// What a new run leaves before its first step: killed from now on, it can be resumed.
   void write_beginning();
@@ -56,6 +59,7 @@ class Run {
   void show();
   void save();
   void write_metrics();
+  void append_event(const EpochMetrics& metrics);
   int stop();
   int end();
 
@@ -66,10 +70,10 @@ class Run {
   void count_seconds();
   std::string place() const;
 
+  RunOrder order_;
   RunFolder folder_;
   RunRecord record_;
   Training& training_;
-  std::vector<std::string> command_line_;
   Progress& progress_;
   LossSums sums_;
   Clock::time_point counted_until_ = Clock::now();
@@ -79,11 +83,11 @@ class Run {
   Clock::time_point images_since_ = Clock::now();
 };
 
-Run::Run(RunFolder folder, RunRecord record, Training& training, const Arguments& arguments, Progress& progress)
-    : folder_(std::move(folder)),
+Run::Run(RunOrder order, RunRecord record, Training& training, Progress& progress)
+    : order_(std::move(order)),
+      folder_(order_.folder),
       record_(std::move(record)),
       training_(training),
-      command_line_(arguments.words),
       progress_(progress),
       sums_{record_.position.loss_sum, record_.position.regularization_sum},
       steps_at_start_(steps_done()) {
@@ -98,11 +102,11 @@ void Run::write_beginning() {
 void Run::write_config() {
   write_atomically(folder_.config(), [&](std::ostream& stream) {
     nlohmann::ordered_json config;
-    config["program"] = "mma-train";
+    config["program"] = record_.program;
     config["version"] = version;
     config["git_commit"] = git_commit;
     config["libtorch"] = libtorch_version;
-    config["command_line"] = command_line_;
+    config["command_line"] = order_.words;
     config["train_images"] = record_.train_images;
     config["test_images"] = training_.dataset().test.labels.size(0);
     config["classes"] = record_.classes;
@@ -220,11 +224,13 @@ bool Run::finish_epoch() {
   count_seconds();
   metrics.seconds = position.seconds;
   metrics.peak_memory_mib = training_.peak_memory_mib();
+  metrics.finished_at = static_cast<double>(std::time(nullptr));
   record_.history.push_back(metrics);
   position = Position{.epoch = position.epoch + 1};
   training_.set_sums({});
   save();
   write_metrics();
+  append_event(metrics);
   progress_.epoch(metrics, settings().epochs, regularized());
   return true;
 }
@@ -235,9 +241,18 @@ void Run::write_metrics() {
                    [&](std::ostream& stream) { write_metrics_jsonl(stream, record_.history); });
 }
 
+/// TensorBoard keeps the file open and reads on: so it grows in place, and only a new part of the run replaces it.
+void Run::append_event(const EpochMetrics& metrics) {
+  std::ofstream stream(folder_.events(), std::ios::binary | std::ios::app);
+  if (!(stream << event_record(metrics) << std::flush)) {
+    throw UserError("cannot write to " + folder_.events().string());
+  }
+}
+
 int Run::stop() {
   save();
-  progress_.say(c10::str("interrupted in ", place(), "; to go on: mma-train --resume --out ", folder_.path.string()));
+  progress_.say(
+      c10::str("interrupted in ", place(), "; to go on: ", record_.program, " --resume --out ", folder_.path.string()));
   return 128 + interruption();
 }
 
@@ -251,12 +266,17 @@ int Run::end() {
   } else {
     progress_.say("no pictures: gnuplot is not installed");
   }
+  if (order_.exported) {
+    export_weights(folder_.checkpoint(), *order_.exported);
+    progress_.say("weights: " + order_.exported->string());
+  }
   return 0;
 }
 
 int Run::go_on() {
   if (!is_there(folder_.config())) write_config();  // the run was killed between its checkpoint and these files
   if (!record_.history.empty()) write_metrics();
+  write_atomically(folder_.events(), [&](std::ostream& stream) { write_event_file(stream, record_.history); });
   if (record_.position.epoch >= settings().epochs) {
     progress_.say("the run in " + folder_.path.string() + " is already finished");
     return end();
@@ -275,26 +295,6 @@ void make_folder(const fs::path& path) {
   if (error) throw UserError("cannot make the folder " + path.string() + ": " + error.message());
 }
 
-int start(const Arguments& arguments, Progress& progress) {
-  RunRecord record;
-  record.settings = settings_of_new_run(arguments);
-  const Settings& settings = record.settings;
-  const RunFolder folder{arguments.out.value_or(default_out(settings))};
-  if (folder.holds_a_run()) {
-    throw UserError(folder.path.string() +
-                    " already holds a run: go on with it by --resume, or choose another folder by --out");
-  }
-  use_threads(settings.threads);
-  Training training(settings, prepared(load_dataset(settings.dataset, settings.data), settings));
-  record.train_images = training.dataset().train.labels.size(0);
-  record.classes = training.dataset().classes;
-  make_folder(folder.path);
-  Run run(folder, record, training, arguments, progress);
-  run.write_beginning();
-  run.say_what_is_trained();
-  return run.go_on();
-}
-
 /// Where --resume looks: --out, or where a run of these arguments goes without it.
 fs::path folder_to_resume(const Arguments& arguments) {
   if (!arguments.out && !arguments.model) throw UserError("--resume needs --out: the folder of the run to go on with");
@@ -310,27 +310,11 @@ void check_data(const RunRecord& record, const Training& training, const std::st
   }
 }
 
-int resume(const Arguments& arguments, Progress& progress) {
-  const RunFolder folder{folder_to_resume(arguments)};
-  const std::string checkpoint = folder.checkpoint().string();
-  if (!is_there(checkpoint)) throw UserError("there is no run to resume in " + folder.path.string());
-  const TensorFile file = read_tensor_file(checkpoint);
-  std::optional<RunRecord> record = record_in(file, checkpoint);
-  if (!record) throw UserError(checkpoint + " is not a checkpoint of mma-train");
-  const int64_t threads = record->settings.threads;
-  apply_to_resumed_run(arguments, folder.path.string(), record->settings);
-  const Settings& settings = record->settings;
-  use_threads(settings.threads);
-  Training training(settings, prepared(load_dataset(settings.dataset, settings.data), settings));
-  check_data(*record, training, checkpoint);
-  training.load_state(file, checkpoint);
-  if (settings.threads != threads) {
-    progress.say(c10::str("warning: the run began with --threads ", threads, ", so with ", settings.threads,
-                          " it will not end with the same numbers bit for bit"));
-  }
-  Run run(folder, *record, training, arguments, progress);
-  run.say_what_is_trained();
-  return run.go_on();
+/// A run's --resume belongs to the program that began it.
+void check_program(const RunRecord& record, const Trainer& trainer, const RunOrder& order) {
+  if (record.program == trainer.program) return;
+  throw UserError(c10::str(order.folder.path.string(), " holds a run of ", record.program, ": go on with it by ",
+                           record.program, " --resume"));
 }
 
 }  // namespace
@@ -339,9 +323,73 @@ bool RunFolder::holds_a_run() const {
   return is_there(config()) || is_there(checkpoint()) || is_there(metrics_csv()) || is_there(metrics_jsonl());
 }
 
-int train(const Arguments& arguments, Progress& progress) {
+int start_run(const Settings& settings, const RunOrder& order, const Trainer& trainer, Progress& progress) {
   watch_for_interruption();
-  return arguments.resume ? resume(arguments, progress) : start(arguments, progress);
+  if (order.folder.holds_a_run()) {
+    throw UserError(order.folder.path.string() +
+                    " already holds a run: go on with it by --resume, or choose another folder by --out");
+  }
+  use_threads(settings.threads);
+  Training training(settings, prepared(trainer.load(settings), settings), trainer);
+  RunRecord record;
+  record.program = trainer.program;
+  record.settings = settings;
+  record.train_images = training.dataset().train.labels.size(0);
+  record.classes = training.dataset().classes;
+  make_folder(order.folder.path);
+  Run run(order, record, training, progress);
+  run.write_beginning();
+  run.say_what_is_trained();
+  return run.go_on();
+}
+
+int resume_run(const RunOrder& order, const std::function<void(Settings&)>& change, const Trainer& trainer,
+               Progress& progress) {
+  watch_for_interruption();
+  const std::string checkpoint = order.folder.checkpoint().string();
+  if (!is_there(checkpoint)) throw UserError("there is no run to resume in " + order.folder.path.string());
+  const TensorFile file = read_tensor_file(checkpoint);
+  std::optional<RunRecord> record = record_in(file, checkpoint);
+  if (!record) throw UserError(checkpoint + " is not a checkpoint of " + trainer.program);
+  check_program(*record, trainer, order);
+  const int64_t threads = record->settings.threads;
+  change(record->settings);
+  const Settings& settings = record->settings;
+  use_threads(settings.threads);
+  Training training(settings, prepared(trainer.load(settings), settings), trainer);
+  check_data(*record, training, checkpoint);
+  training.load_state(file, checkpoint);
+  if (settings.threads != threads) {
+    progress.say(c10::str("warning: the run began with --threads ", threads, ", so with ", settings.threads,
+                          " it will not end with the same numbers bit for bit"));
+  }
+  Run run(order, *record, training, progress);
+  run.say_what_is_trained();
+  return run.go_on();
+}
+
+int train(const Arguments& arguments, Progress& progress) {
+  RunOrder order{{}, arguments.exported, arguments.words};
+  if (arguments.resume) {
+    order.folder.path = folder_to_resume(arguments);
+    const auto change = [&](Settings& settings) {
+      apply_to_resumed_run(arguments, order.folder.path.string(), settings);
+    };
+    return resume_run(order, change, image_trainer(), progress);
+  }
+  const Settings settings = settings_of_new_run(arguments);
+  order.folder.path = arguments.out.value_or(default_out(settings));
+  return start_run(settings, order, image_trainer(), progress);
+}
+
+void export_weights(const fs::path& checkpoint, const fs::path& path) {
+  const TensorFile file = read_tensor_file(checkpoint);
+  const std::optional<RunRecord> record = record_in(file, checkpoint);
+  if (!record) throw UserError(checkpoint.string() + " is not a checkpoint of a training");
+  TensorFile weights;
+  weights.tensors = tensors_under(file, checkpoint_model_prefix);
+  weights.metadata = {{"format", "pt"}, {"model", record->settings.model}, {"dataset", record->settings.dataset}};
+  write_tensor_file(path, weights);
 }
 
 }  // namespace mma::examples

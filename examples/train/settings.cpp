@@ -49,6 +49,29 @@ void visit_members(AnySettings& settings, const Visit& visit) {
   visit("checkpoint_steps", settings.checkpoint_steps);
 }
 
+/// The same for the members that older files do not have.
+template <class AnySettings, class Visit>
+void visit_newer_members(AnySettings& settings, const Visit& visit) {
+  visit("padding", settings.padding);
+  visit("deterministic", settings.deterministic);
+  visit("cudnn_benchmark", settings.cudnn_benchmark);
+}
+
+template <class AnyFaceSettings, class Visit>
+void visit_face_members(AnyFaceSettings& settings, const Visit& visit) {
+  visit("channels", settings.channels);
+  visit("embedding", settings.embedding);
+  visit("angle_factor", settings.angle_factor);
+  visit("angular_margin", settings.angular_margin);
+  visit("cosine_margin", settings.cosine_margin);
+  visit("scale", settings.scale);
+  visit("minimum_images", settings.minimum_images);
+  visit("hold_out", settings.hold_out);
+  visit("exclude_pairs", settings.exclude_pairs);
+  visit("exclude_folds", settings.exclude_folds);
+  visit("skip_bad", settings.skip_bad);
+}
+
 void require(bool condition, const std::string& sentence) {
   if (!condition) throw UserError(sentence);
 }
@@ -96,13 +119,27 @@ std::vector<std::string> regularizer_names() {
 
 nlohmann::ordered_json to_json(const Settings& settings) {
   nlohmann::ordered_json json;
-  visit_members(settings, [&](const char* name, const auto& member) { json[name] = member; });
+  const auto write = [&](const char* name, const auto& member) { json[name] = member; };
+  visit_members(settings, write);
+  visit_newer_members(settings, write);
+  if (settings.faces) {
+    nlohmann::ordered_json& faces = json["faces"];
+    visit_face_members(*settings.faces, [&](const char* name, const auto& member) { faces[name] = member; });
+  }
   return json;
 }
 
 Settings settings_from_json(const nlohmann::ordered_json& json) {
   Settings settings;
   visit_members(settings, [&](const char* name, auto& member) { json.at(name).get_to(member); });
+  visit_newer_members(settings, [&](const char* name, auto& member) {
+    if (json.contains(name)) json[name].get_to(member);
+  });
+  if (json.contains("faces")) {
+    const auto& faces = json["faces"];
+    visit_face_members(settings.faces.emplace(),
+                       [&](const char* name, auto& member) { faces.at(name).get_to(member); });
+  }
   return settings;
 }
 
@@ -128,6 +165,8 @@ void check(const Settings& settings) {
           c10::str("--dropout ", settings.dropout, ": a share from 0 to below 1 is needed"));
   require_at_least_zero("--cutout", static_cast<double>(settings.cutout));
   check_normalisation(settings.mean, settings.deviation);
+  require(!(settings.deterministic && settings.cudnn_benchmark),
+          "--deterministic and --cudnn-benchmark exclude each other: cuDNN's choice differs from run to run");
   require(!settings.cuda_graph || settings.device == "cuda",
           "--cuda-graph is for a GPU: it needs --device cuda, not --device " + settings.device);
   require(!settings.cuda_graph || cuda_graphs_are_built_in(),

@@ -3,10 +3,26 @@
 
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace mma::examples {
+
+/// What a face network's training has beside the rest.
+struct FaceSettings {
+  int64_t channels = 3;                ///< 1: grey
+  int64_t embedding = 512;             ///< dimension of a face's feature
+  double angle_factor = 1;             ///< m1 of cos(m1 * theta + m2) - m3
+  double angular_margin = 0.5;         ///< m2, in radians
+  double cosine_margin = 0;            ///< m3
+  double scale = 64;                   ///< s
+  int64_t minimum_images = 2;          ///< identities with fewer are left out
+  int64_t hold_out = 0;                ///< the last so many images of each identity are for testing
+  std::string exclude_pairs;           ///< a pairs.txt whose identities are left out; empty: none
+  std::vector<int64_t> exclude_folds;  ///< only those of these folds, from 1; empty: all of it
+  bool skip_bad = false;               ///< go on without images that cannot be read
+};
 
 struct Settings {
   std::string model;
@@ -28,6 +44,7 @@ struct Settings {
   double dropout = 0;
   bool autoaugment = false;
   int64_t cutout = 0;             ///< the side of the square cut out of each training image; 0: none
+  int64_t padding = 4;            ///< training images are moved by up to so many pixels
   std::vector<double> mean;       ///< of normalisation; empty: the data set's
   std::vector<double> deviation;  ///< the same
   uint64_t seed = 1;
@@ -37,13 +54,17 @@ struct Settings {
   std::string precision = "float32";  ///< one of precision_names()
   bool channels_last = true;          ///< the order in memory of images, activations and filters
   bool cuda_graph = false;            ///< steps are captured once and replayed
+  bool deterministic = false;         ///< refuse operations whose numbers may differ from run to run
+  bool cudnn_benchmark = false;       ///< cuDNN tries its algorithms and takes the fastest
   int64_t threads = 1;
   int64_t checkpoint_steps = 0;  ///< a checkpoint also after each so many steps; 0: at the end of epochs alone
+  std::optional<FaceSettings> faces;
 };
 
 nlohmann::ordered_json to_json(const Settings& settings);
 
-/// Throws nlohmann::json::exception when a member is missing or of another type.
+/// Throws nlohmann::json::exception when a member is missing or of another type. What older versions did not have may
+/// be missing.
 Settings settings_from_json(const nlohmann::ordered_json& json);
 
 /// Throws UserError for a value that no run can have: zero epochs, a negative rate, an unknown device, a GPU that is

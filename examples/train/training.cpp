@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 
 #include <cmath>
+#include <cstdlib>
 
 #include "common/error.hpp"
 #include "common/objectives.hpp"
@@ -27,7 +28,6 @@
 namespace mma::examples {
 namespace {
 
-constexpr int64_t padding = 4;
 constexpr int64_t evaluation_batch = 256;  // fixed: the sums inside a layer may depend on the batch's size
 
 Options regularizer_options(const Settings& settings) {
@@ -63,7 +63,7 @@ std::vector<int64_t> mean_colour(const Dataset& dataset) {
 at::Tensor augmented(const at::Tensor& images, const Dataset& dataset, const Settings& settings, int64_t epoch,
                      int64_t step) {
   const uint64_t seed = settings.seed;
-  at::Tensor result = randomly_cropped_and_flipped(images, padding, seed, epoch, step);
+  at::Tensor result = randomly_cropped_and_flipped(images, settings.padding, seed, epoch, step);
   if (settings.autoaugment) result = auto_augmented(result, mean_colour(dataset), seed, epoch, step);
   if (settings.cutout > 0) {
     const at::Tensor centres = drawn_centres(result.size(0), result.size(2), result.size(3), seed, epoch, step);
@@ -81,6 +81,21 @@ at::Tensor network_input(const at::Tensor& images, const Dataset& dataset, const
 at::Tensor logits_of(ImageClassifier& model, const at::Tensor& images, const Settings& settings) {
   const PrecisionGuard guard(settings.precision, images.device());
   return model.forward(images).to(at::kFloat);
+}
+
+at::Tensor training_logits_of(ImageClassifier& model, const at::Tensor& images, const at::Tensor& labels,
+                              const Settings& settings) {
+  const PrecisionGuard guard(settings.precision, images.device());
+  return model.training_logits(images, labels).to(at::kFloat);
+}
+
+/// Of the whole program. cuDNN's algorithms give the same bits each time unless it is to look for the fastest ones.
+void use_deterministic_algorithms(const Settings& settings) {
+  at::globalContext().setDeterministicCuDNN(!settings.cudnn_benchmark);
+  at::globalContext().setBenchmarkCuDNN(settings.cudnn_benchmark);
+  if (settings.deterministic) ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);  // what cuBLAS needs
+  at::globalContext().setDeterministicAlgorithms(settings.deterministic, /*warn_only=*/false);
+  at::globalContext().setDeterministicFillUninitializedMemory(false);  // it only costs time here
 }
 
 /// Whether an objective draws numbers on the CPU at each call, which a replayed CUDA graph would not do.
@@ -119,9 +134,10 @@ Dataset prepared(Dataset dataset, const Settings& settings) {
   return dataset;
 }
 
-std::shared_ptr<ImageClassifier> make_network(const Settings& settings, const Dataset& dataset) {
+std::shared_ptr<ImageClassifier> make_network(const Settings& settings, const Dataset& dataset,
+                                              const Trainer& trainer) {
   const ImageShape shape{dataset.train.images.size(1), dataset.train.images.size(2)};
-  auto model = make_model(settings.model, shape, dataset.classes, settings.dropout);
+  auto model = trainer.make_network(settings, shape, dataset.classes);
   const at::Device device(settings.device);
   model->to(device);
   for (at::Tensor& parameter : model->parameters()) {
@@ -148,7 +164,8 @@ std::optional<Hits> evaluated(ImageClassifier& model, const Settings& settings, 
   return hits;
 }
 
-Training::Training(const Settings& settings, Dataset dataset) : settings_(settings), dataset_(std::move(dataset)) {
+Training::Training(const Settings& settings, Dataset dataset, const Trainer& trainer)
+    : settings_(settings), dataset_(std::move(dataset)) {
   const int64_t count = dataset_.train.labels.size(0);
   if (settings.batch > count) {
     throw UserError(c10::str("--batch ", settings.batch, " is larger than the ", count, " training images."));
@@ -162,9 +179,9 @@ Training::Training(const Settings& settings, Dataset dataset) : settings_(settin
     throw UserError("--cuda-graph holds one kind of step, --refresh-every makes two: leave one of them out");
   }
   if (settings.cuda_graph) captured_ = std::make_unique<CapturedStep>(at::Device(settings.device));
-  at::globalContext().setDeterministicCuDNN(true);
+  use_deterministic_algorithms(settings);
   at::manual_seed(settings.seed);
-  model_ = make_network(settings, dataset_);
+  model_ = make_network(settings, dataset_, trainer);
   sgd_.emplace(parameters_of(*model_), SgdOptions{settings.momentum, settings.weight_decay, settings.nesterov});
   if (settings.regularizer != "none") {
     const NamedObjective& objective = objective_named(settings.regularizer, "--regularizer");
@@ -213,7 +230,7 @@ void Training::step(int64_t epoch, int64_t step) {
 
 void Training::learn(const at::Tensor& images, const at::Tensor& labels) {
   sgd_->zero_grad();
-  const at::Tensor loss = at::cross_entropy_loss(logits_of(*model_, images, settings_), labels);
+  const at::Tensor loss = at::cross_entropy_loss(training_logits_of(*model_, images, labels, settings_), labels);
   loss.backward();
   const c10::NoGradGuard no_grad;
   sums_[0] += loss.detach() * images.size(0);

@@ -13,6 +13,7 @@
 #include "train/models.hpp"
 #include "train/settings.hpp"
 #include "train/sgd.hpp"
+#include "train/trainer.hpp"
 
 namespace mma::examples {
 
@@ -28,7 +29,8 @@ struct LossSums {
 Dataset prepared(Dataset dataset, const Settings& settings);
 
 /// The settings' network for the data set, freshly initialised on the device.
-std::shared_ptr<ImageClassifier> make_network(const Settings& settings, const Dataset& dataset);
+std::shared_ptr<ImageClassifier> make_network(const Settings& settings, const Dataset& dataset,
+                                              const Trainer& trainer = image_trainer());
 
 /// Top-1 and top-5 of a network on images, in the settings' precision; empty when `stop` said so between two batches.
 std::optional<Hits> evaluated(
@@ -39,7 +41,7 @@ class Training {
  public:
   /// Makes the network from the seed. The data must be prepared. Throws UserError when the data cannot fill a batch,
   /// or a CUDA graph cannot hold the regularizer.
-  Training(const Settings& settings, Dataset dataset);
+  Training(const Settings& settings, Dataset dataset, const Trainer& trainer = image_trainer());
 
   int64_t steps_per_epoch() const;
   int64_t parameter_count() const;

@@ -28,6 +28,7 @@ EpochMetrics example_metrics() {
   metrics.seconds = 1.5;
   metrics.seconds_per_step = 0.25;
   metrics.peak_memory_mib = 100;
+  metrics.finished_at = 1.8e9;
   return metrics;
 }
 
@@ -87,8 +88,9 @@ TEST(Metrics, CsvIsExactAndHasSecondsAndMemoryLast) {
   EXPECT_EQ(
       text.str(),
       "epoch,learning_rate,loss,regularization_loss,top1_percent,top5_percent,mean_nearest_angle_degrees,"
-      "pairs_above_0.2,minimal_angle_degrees:conv1,minimal_angle_degrees:fc,seconds,seconds_per_step,peak_memory_mib\n"
-      "3,0.01,0.30000000000000004,-0.5,62.5,97.25,75.5,12,41.5,80,1.5,0.25,100\n");
+      "pairs_above_0.2,minimal_angle_degrees:conv1,minimal_angle_degrees:fc,seconds,seconds_per_step,peak_memory_mib,"
+      "finished_at\n"
+      "3,0.01,0.30000000000000004,-0.5,62.5,97.25,75.5,12,41.5,80,1.5,0.25,100,1.8e+09\n");
 }
 
 TEST(Metrics, JsonLinesReadBackTheSame) {
@@ -101,7 +103,7 @@ TEST(Metrics, JsonLinesReadBackTheSame) {
       "{\"epoch\":3,\"learning_rate\":0.01,\"loss\":0.30000000000000004,\"regularization_loss\":-0.5,"
       "\"top1_percent\":62.5,\"top5_percent\":97.25,\"mean_nearest_angle_degrees\":75.5,\"pairs_above_0.2\":12,"
       "\"minimal_angle_degrees\":{\"conv1\":41.5,\"fc\":80.0,\"none\":null},\"seconds\":1.5,\"seconds_per_step\":0.25,"
-      "\"peak_memory_mib\":100.0}\n");
+      "\"peak_memory_mib\":100.0,\"finished_at\":1800000000.0}\n");
   const EpochMetrics again = epoch_metrics_from_json(nlohmann::ordered_json::parse(text.str()));
   std::ostringstream second;
   write_metrics_jsonl(second, {again});

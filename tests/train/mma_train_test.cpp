@@ -179,7 +179,10 @@ TEST_F(MmaTrain, LeavesEverythingNeededToRepeatTheRun) {
                                    {"channels_last", true},
                                    {"cuda_graph", false},
                                    {"threads", 1},
-                                   {"checkpoint_steps", 0}};
+                                   {"checkpoint_steps", 0},
+                                   {"padding", 4},
+                                   {"deterministic", false},
+                                   {"cudnn_benchmark", false}};
   EXPECT_EQ(config.at("settings"), expected);
   const std::string csv = read_bytes(at("run/metrics.csv"));
   EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 3);  // names, two epochs

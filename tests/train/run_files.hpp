@@ -12,12 +12,12 @@
 
 namespace mma::tests {
 
-/// metrics.csv without its last three columns: seconds, seconds a step, memory.
+/// metrics.csv without its last four columns: seconds, seconds a step, memory, date.
 inline std::string metrics_without_seconds(const std::filesystem::path& run) {
   std::istringstream csv(read_bytes(run / "metrics.csv"));
   std::string text;
   for (std::string line; std::getline(csv, line);) {
-    for (int column = 0; column < 3; ++column) line.erase(line.rfind(','));
+    for (int column = 0; column < 4; ++column) line.erase(line.rfind(','));
     text += line + "\n";
   }
   return text;
@@ -33,7 +33,7 @@ inline nlohmann::json record_without_seconds(const std::filesystem::path& run) {
   record.erase("seconds");
   record.erase("settings");
   for (auto& epoch : record["history"]) {
-    for (const char* key : {"seconds", "seconds_per_step", "peak_memory_mib"}) epoch.erase(key);
+    for (const char* key : {"seconds", "seconds_per_step", "peak_memory_mib", "finished_at"}) epoch.erase(key);
   }
   return record;
 }
