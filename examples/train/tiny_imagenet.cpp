@@ -10,8 +10,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <csetjmp>
-#include <cstdio>
 #include <fstream>
 #include <iostream>
 #include <map>
@@ -19,9 +17,8 @@
 #include <optional>
 #include <thread>
 
-#include <jpeglib.h>  // after <cstdio>, which it does not include itself
-
 #include "common/error.hpp"
+#include "common/image_file.hpp"
 #include "common/interruption.hpp"
 #include "common/tensor_file.hpp"
 #include "common/terminal.hpp"
@@ -135,70 +132,13 @@ std::string fingerprint(const fs::path& root, const Contents& contents) {
 // --- one JPEG
 // ---------------------------------------------------------------------------------------------------------
 
-/// libjpeg reports through it: the program goes on behind setjmp.
-struct Decoder {
-  jpeg_decompress_struct jpeg;
-  jpeg_error_mgr errors;
-  std::jmp_buf back;
-  char message[JMSG_LENGTH_MAX];
-};
-
-/// Also for warnings, after which libjpeg would go on with grey pixels.
-void fail(j_common_ptr jpeg) {
-  auto* decoder = static_cast<Decoder*>(jpeg->client_data);
-  decoder->errors.format_message(jpeg, decoder->message);
-  std::longjmp(decoder->back, 1);
-}
-
-void fail_on_warning(j_common_ptr jpeg, int level) {
-  if (level < 0) fail(jpeg);
-}
-
-/// Writes the three planes. False with the reason in decoder.message. Between setjmp and longjmp nothing may live that
-/// has a destructor, so the bytes and the planes are the caller's.
-bool decode(Decoder& decoder, const std::vector<unsigned char>& bytes, uint8_t* planes) {
-  jpeg_decompress_struct& jpeg = decoder.jpeg;
-  jpeg.err = jpeg_std_error(&decoder.errors);
-  decoder.errors.error_exit = fail;
-  decoder.errors.emit_message = fail_on_warning;
-  jpeg.client_data = &decoder;
-  if (setjmp(decoder.back) != 0) {
-    jpeg_destroy_decompress(&jpeg);
-    return false;
+void decode(const fs::path& path, uint8_t* planes) {
+  const at::Tensor image = read_jpeg(path, 3);
+  if (image.size(1) != size || image.size(2) != size) {
+    throw UserError(c10::str(path, " cannot be decoded as a JPEG image: it has ", image.size(2), " x ", image.size(1),
+                             " pixels, expected 64 x 64"));
   }
-  jpeg_create_decompress(&jpeg);
-  jpeg.client_data = &decoder;
-  jpeg_mem_src(&jpeg, bytes.data(), bytes.size());
-  jpeg_read_header(&jpeg, TRUE);
-  if (jpeg.image_width != size || jpeg.image_height != size) {
-    std::snprintf(decoder.message, sizeof decoder.message, "it has %u x %u pixels, expected 64 x 64", jpeg.image_width,
-                  jpeg.image_height);
-    jpeg_destroy_decompress(&jpeg);
-    return false;
-  }
-  jpeg.out_color_space = JCS_RGB;
-  jpeg_start_decompress(&jpeg);
-  unsigned char row[3 * size];
-  unsigned char* rows[] = {row};
-  while (jpeg.output_scanline < jpeg.output_height) {
-    uint8_t* to = planes + jpeg.output_scanline * size;
-    jpeg_read_scanlines(&jpeg, rows, 1);
-    for (int64_t x = 0; x < size; ++x) {
-      for (int64_t channel = 0; channel < 3; ++channel) to[channel * pixels + x] = row[3 * x + channel];
-    }
-  }
-  jpeg_finish_decompress(&jpeg);
-  jpeg_destroy_decompress(&jpeg);
-  return true;
-}
-
-std::optional<std::string> why_not_decoded(const fs::path& path, uint8_t* planes) {
-  std::ifstream file(path, std::ios::binary);
-  const std::vector<unsigned char> bytes{std::istreambuf_iterator<char>(file), {}};
-  if (!file) return c10::str(path, " cannot be read");
-  auto decoder = std::make_unique<Decoder>();
-  if (decode(*decoder, bytes, planes)) return std::nullopt;
-  return c10::str(path, " cannot be decoded as a JPEG image: ", decoder->message);
+  std::copy_n(image.const_data_ptr<uint8_t>(), 3 * pixels, planes);
 }
 
 // --- all of them
@@ -242,8 +182,11 @@ class Decoding {
     while (interruption() == 0) {
       const int64_t index = next_++;
       if (index >= std::ssize(files_) || failed_) return;
-      auto error = why_not_decoded(files_[static_cast<size_t>(index)]->path, planes_ + index * 3 * pixels);
-      if (error) fail(index, std::move(*error));
+      try {
+        decode(files_[static_cast<size_t>(index)]->path, planes_ + index * 3 * pixels);
+      } catch (const UserError& error) {
+        fail(index, error.what());
+      }
       shown(index);
     }
   }
