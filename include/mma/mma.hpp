@@ -5,6 +5,7 @@
 #pragma once
 
 #include "angles.hpp"
+#include "arcface.hpp"
 #include "layer_selection.hpp"
 #include "objective.hpp"
 #include "objectives/centred.hpp"
