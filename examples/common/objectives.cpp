@@ -29,6 +29,7 @@ const std::vector<NamedObjective>& objectives() {
       entry<MinimalAngle>("mma", recipes_own, "minus the mean angle to the nearest row (Eq 6)"),
       entry<MinimalAngle>("mma-half-space", recipes_own, "Eq 6 for lines: w and -w are one", {.half_space = true}),
       entry<Centred<MinimalAngle>>("mma-centred", recipes_own, "Eq 6 for the rows minus their mean"),
+      entry<Sampled<MinimalAngle>>("mma-sampled", recipes_own, "Eq 6 over a random 30 % of the rows", {.share = 0.3}),
       entry<MaximalCosine>("cosine", recipes_own, "mean cosine to the nearest row (Eq 5)"),
       entry<MaximalCosine>("cosine-global", recipes_own, "cosine of the closest pair (Eq 2)", {.closest_only = true}),
       entry<RieszFisher>("mhe-s2", 1.0, "MHE, Riesz-Fisher energy with s = 2 (Eq 9)", {.s = 2}),

@@ -15,6 +15,7 @@
 #include "objectives/minimal_angle.hpp"
 #include "objectives/mutual_coherence.hpp"
 #include "objectives/orthogonal.hpp"
+#include "objectives/sampled.hpp"
 #include "objectives/spectral_isometry.hpp"
 #include "regularizer.hpp"
 #include "version.hpp"

@@ -50,7 +50,7 @@ TEST(NamedObjectives, EachHasAFiniteValueAndGradient) {
 
 TEST(NamedObjectives, TheSeedIsThatOfTheirDraws) {
   const at::Tensor rows = random_rows(), usable = at::ones({1, 20}, at::kBool);
-  for (const std::string name : {"mhe-s2-batch", "mhe-s0-batch", "srip"}) {
+  for (const std::string name : {"mma-sampled", "mhe-s2-batch", "mhe-s0-batch", "srip"}) {
     const auto value = [&](uint64_t seed) {
       return objective_named(name, "--regularizer").make(seed)(rows, usable).item<double>();
     };

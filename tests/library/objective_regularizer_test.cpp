@@ -7,6 +7,7 @@
 #include <torch/nn/modules/linear.h>
 #include <mma/mma.hpp>
 
+#include <set>
 #include <tuple>
 
 #include "objective_formulas.hpp"
@@ -59,7 +60,8 @@ template <typename Check>
 void for_each_objective(const Check& check) {
   using All = std::tuple<mma::MinimalAngle, mma::MaximalCosine, mma::MutualCoherence, mma::RieszFisher,
                          mma::Logarithmic, mma::Orthogonal, mma::SimplexTarget, mma::SpectralIsometry,
-                         mma::DoubleSoftOrthogonality, mma::Centred<>, mma::Centred<mma::SpectralIsometry>>;
+                         mma::DoubleSoftOrthogonality, mma::Centred<>, mma::Centred<mma::SpectralIsometry>,
+                         mma::Sampled<>, mma::Sampled<mma::SpectralIsometry>>;
   std::apply([&](const auto&... objective) { (check(objective), ...); }, All{});
 }
 
@@ -133,7 +135,11 @@ std::vector<std::pair<std::string, std::function<mma::AnyObjective(uint64_t)>>> 
            [](uint64_t seed) { return mma::RieszFisher{.half_space = true, .share = 0.5, .random = {.seed = seed}}; }},
           {"srip", [](uint64_t seed) { return mma::SpectralIsometry{.random = {.seed = seed}}; }},
           {"centred",
-           [](uint64_t seed) { return mma::Centred<mma::RieszFisher>{{.share = 0.3, .random = {.seed = seed}}}; }}};
+           [](uint64_t seed) { return mma::Centred<mma::RieszFisher>{{.share = 0.3, .random = {.seed = seed}}}; }},
+          {"sampled", [](uint64_t seed) { return mma::Sampled<>{.share = 0.4, .random = {.seed = seed}}; }},
+          {"sampled srip", [](uint64_t seed) {
+             return mma::Sampled<mma::SpectralIsometry>{.share = 0.5, .objective = {.random = {.seed = seed}}};
+           }}};
 }
 
 TEST(RandomDraws, TheSameSeedGivesTheSameNumbersAndEachStepOthers) {
@@ -216,6 +222,50 @@ TEST(MiniBatch, ItsMeanIsTheFullEnergy) {
   EXPECT_LT(4 * error, 0.02 * expected);
 }
 
+TEST(Sampled, IsTheObjectiveOfTheRowsItDraws) {
+  const at::Tensor rows = random_rows({2, 40, 6}, 114, at::kDouble), usable = at::ones({2, 40}, at::kBool);
+  mma::Sampled<> objective{.share = 0.3}, again{.share = 0.3};
+  std::set<std::string> samples;
+  for (int step = 0; step < 3; ++step) {
+    const auto [value, slopes] = objective.value_and_gradient(rows, usable, at::ones({2}, at::kDouble));
+    const at::Tensor leaf = rows.clone().requires_grad_(), by_autograd = again(leaf, usable);
+    by_autograd.sum().backward();
+    EXPECT_TRUE(by_autograd.equal(value));
+    EXPECT_LT(relative_error(slopes, leaf.grad()), 1e-12);
+    for (int64_t b = 0; b < 2; ++b) {
+      const at::Tensor drawn = (slopes[b].abs().amax(-1) > 0).nonzero().squeeze(1);
+      ASSERT_EQ(drawn.numel(), 12);
+      const at::Tensor part = rows[b].index_select(0, drawn);
+      EXPECT_NEAR(value[b].item<double>(), static_cast<double>(reference::minimal_angle_loss(part)), 1e-12);
+      EXPECT_LT(relative_error(slopes[b].index_select(0, drawn), measured::gradient(mma::MinimalAngle{}, part)), 1e-12);
+      samples.insert(c10::str(drawn));
+    }
+  }
+  EXPECT_EQ(samples.size(), 6U);
+}
+
+/// Every row has its turn: the mean gradient over many draws leaves none out.
+TEST(Sampled, EveryRowIsDrawnAsOften) {
+  mma::Sampled<> objective{.share = 0.25};
+  const at::Tensor rows = random_rows({1, 20, 6}, 115), usable = at::ones({1, 20}, at::kBool);
+  at::Tensor times = at::zeros({20}, at::kLong);
+  for (int step = 0; step < 2000; ++step) {
+    times += objective.value_and_gradient(rows, usable, at::ones({1})).second[0].abs().amax(-1) > 0;
+  }
+  EXPECT_EQ(times.sum().item<int64_t>(), 10000);
+  EXPECT_NEAR(times.min().item<double>(), 500, 100);  // five deviations of 19.4
+  EXPECT_NEAR(times.max().item<double>(), 500, 100);
+}
+
+TEST(Sampled, ZeroRowsInTheSampleAreLeftOut) {
+  at::Tensor rows = random_rows({30, 6}, 116);
+  rows.narrow(0, 0, 28).zero_();
+  for (int step = 0; step < 20; ++step) {
+    mma::Sampled<> objective{.share = 0.5, .random = {.seed = static_cast<uint64_t>(step)}};
+    EXPECT_TRUE(measured::gradient(objective, rows).isfinite().all().item<bool>());
+  }
+}
+
 std::string message_of(const mma::AnyObjective& objective) {
   try {
     measured::loss(objective, random_rows({5, 4}, 113));
@@ -236,6 +286,8 @@ TEST(Parameters, AWrongOneIsNamed) {
       {mma::Logarithmic{.closest = 0}, "closest distance is 0"},
       {mma::Logarithmic{.closest = -1}, "closest distance is -1"},
       {mma::Logarithmic{.closest = 2}, "closest distance is 2"},
+      {mma::Sampled<>{.share = 0}, "share of the rows is 0"},
+      {mma::Sampled<>{.share = 1.5}, "share of the rows is 1.5"},
       {mma::SpectralIsometry{.iterations = 0}, "0 iterations"},
       {mma::Centred<mma::RieszFisher>{{.s = -2}}, "power s is -2"}};
   for (const auto& [objective, text] : wrong) {

@@ -8,7 +8,6 @@
 // pair's gradient is never above s closest^(-s-1) / |w_i| (1 / (closest |w_i|) for s = 0), and exact duplicates part.
 #pragma once
 
-#include <ATen/ops/randperm.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/zeros.h>
 
@@ -19,7 +18,7 @@
 #include <vector>
 
 #include "../detail/pair_sums.hpp"
-#include "../detail/random_draws.hpp"
+#include "../detail/row_sample.hpp"
 #include "../objective.hpp"
 
 namespace mma {
@@ -101,20 +100,15 @@ struct PairEnergy {
   /// rows [b, n, d], usable [b, n] -> [b]; 0 for fewer than two usable rows. Twice differentiable.
   /// Throws c10::Error for a negative s, a share outside (0, 1], a `closest` that is not positive.
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) {
-    const at::Tensor chosen = draw(rows);
-    return chosen.defined() ? detail::pair_sum(kernel(), taken(rows, chosen), taken(usable, chosen))
-                            : detail::pair_sum(kernel(), rows, usable);
+    const auto sample = detail::RowSample::draw(random, share, rows);
+    return detail::pair_sum(kernel(), sample.of(rows), sample.of(usable));
   }
 
   std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
                                                        const at::Tensor& grad_output) {
-    const at::Tensor chosen = draw(rows);
-    if (!chosen.defined()) {
-      return detail::pair_sum_and_gradient(kernel(), rows, usable, grad_output);
-    }
-    const auto [value, part] =
-        detail::pair_sum_and_gradient(kernel(), taken(rows, chosen), taken(usable, chosen), grad_output);
-    return {value, at::zeros_like(rows).scatter_(1, chosen.unsqueeze(-1).expand_as(part), part)};
+    const auto sample = detail::RowSample::draw(random, share, rows);
+    const auto [value, part] = detail::pair_sum_and_gradient(kernel(), sample.of(rows), sample.of(usable), grad_output);
+    return {value, sample.spread(part, rows)};
   }
 
   std::map<std::string, at::Tensor> state() const { return random.state(); }
@@ -126,21 +120,6 @@ struct PairEnergy {
     TORCH_CHECK(closest > 0 && closest < 2, "mma: an energy's closest distance is ", closest,
                 "; expected more than 0, less than 2.");
     return {s, half_space, closest};
-  }
-
-  /// The rows that count in this call [b, k], ascending; undefined for all of them.
-  at::Tensor draw(const at::Tensor& rows) {
-    TORCH_CHECK(share > 0 && share <= 1, "mma: an energy's share of the rows is ", share,
-                "; expected more than 0, at most 1.");
-    const int64_t n = rows.size(1);
-    const int64_t count = std::min(n, std::max<int64_t>(2, std::llround(share * static_cast<double>(n))));
-    return share < 1 ? random.rows(rows.size(0), n, count).to(rows.device()) : at::Tensor();
-  }
-
-  /// t [b, n] or [b, n, d] at rows chosen [b, k].
-  static at::Tensor taken(const at::Tensor& t, const at::Tensor& chosen) {
-    return t.dim() == 2 ? t.gather(1, chosen)
-                        : t.gather(1, chosen.unsqueeze(-1).expand({chosen.size(0), chosen.size(1), t.size(2)}));
   }
 };
 
