@@ -1,25 +1,19 @@
 #include "train/tiny_imagenet.hpp"
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 #include <c10/util/StringUtil.h>
-#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
-#include <atomic>
-#include <chrono>
 #include <fstream>
 #include <iostream>
 #include <map>
-#include <mutex>
 #include <optional>
-#include <thread>
 
 #include "common/error.hpp"
+#include "common/image_decoding.hpp"
 #include "common/image_file.hpp"
-#include "common/interruption.hpp"
 #include "common/tensor_file.hpp"
 #include "common/terminal.hpp"
 
@@ -27,7 +21,6 @@ namespace mma::examples {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 
 constexpr int64_t size = 64;
 constexpr int64_t pixels = size * size;
@@ -144,78 +137,6 @@ void decode(const fs::path& path, uint8_t* planes) {
 // --- all of them
 // ------------------------------------------------------------------------------------------------------
 
-/// A bar on a terminal, one line elsewhere; standard output belongs to the run.
-class DecodingProgress {
- public:
-  explicit DecodingProgress(int64_t images) : images_(images), on_terminal_(isatty(STDERR_FILENO) != 0) {
-    if (!on_terminal_) std::cerr << "decoding " << images << " images of TinyImageNet, once" << std::endl;
-  }
-  ~DecodingProgress() {
-    if (on_terminal_) std::cerr << "\r\033[K" << std::flush;
-  }
-  DecodingProgress(const DecodingProgress&) = delete;
-  DecodingProgress& operator=(const DecodingProgress&) = delete;
-
-  void show(int64_t done) {
-    const auto now = Clock::now();
-    if (!on_terminal_ || now - drawn_ < std::chrono::milliseconds(100)) return;
-    drawn_ = now;
-    const double fraction = static_cast<double>(done) / static_cast<double>(images_);
-    std::cerr << "\rdecoding TinyImageNet, once " << bar(fraction, 24) << formatted(" %3.0f %%", 100 * fraction)
-              << "\033[K" << std::flush;
-  }
-
- private:
-  int64_t images_;
-  bool on_terminal_;
-  Clock::time_point drawn_;
-};
-
-/// Where several threads take their next image and leave the first failure.
-class Decoding {
- public:
-  Decoding(const std::vector<const LabelledFile*>& files, uint8_t* planes) : files_(files), planes_(planes) {}
-
-  /// Decodes until nothing is left, somebody failed or the user interrupts; calls shown(images begun) after each.
-  template <class Shown>
-  void work(const Shown& shown) {
-    while (interruption() == 0) {
-      const int64_t index = next_++;
-      if (index >= std::ssize(files_) || failed_) return;
-      try {
-        decode(files_[static_cast<size_t>(index)]->path, planes_ + index * 3 * pixels);
-      } catch (const UserError& error) {
-        fail(index, error.what());
-      }
-      shown(index);
-    }
-  }
-
-  void throw_what_failed() const {
-    if (failed_) throw UserError(error_);
-    if (interruption() != 0) throw UserError("interrupted while the images of TinyImageNet were decoded");
-  }
-
- private:
-  /// Images are begun in order, so the earliest damaged one is found whichever thread gets it.
-  void fail(int64_t index, std::string error) {
-    const std::lock_guard lock(mutex_);
-    if (!failed_ || index < failed_index_) {
-      failed_index_ = index;
-      error_ = std::move(error);
-    }
-    failed_ = true;
-  }
-
-  const std::vector<const LabelledFile*>& files_;
-  uint8_t* planes_;
-  std::atomic<int64_t> next_ = 0;
-  std::atomic<bool> failed_ = false;
-  std::mutex mutex_;
-  int64_t failed_index_ = 0;
-  std::string error_;
-};
-
 /// uint8 [N, 3, 64, 64].
 at::Tensor decoded(const Contents& contents) {
   std::vector<const LabelledFile*> files;
@@ -223,14 +144,9 @@ at::Tensor decoded(const Contents& contents) {
     for (const LabelledFile& file : *split) files.push_back(&file);
   }
   const at::Tensor images = at::empty({std::ssize(files), 3, size, size}, at::kByte);
-  Decoding decoding(files, images.mutable_data_ptr<uint8_t>());
-  {
-    DecodingProgress progress(std::ssize(files));
-    std::vector<std::jthread> helpers;
-    for (int i = 1; i < at::get_num_threads(); ++i) helpers.emplace_back([&] { decoding.work([](int64_t) {}); });
-    decoding.work([&](int64_t done) { progress.show(done); });
-  }
-  decoding.throw_what_failed();
+  auto* planes = images.mutable_data_ptr<uint8_t>();
+  decode_images(std::ssize(files), "TinyImageNet",
+                [&](int64_t index) { decode(files[static_cast<size_t>(index)]->path, planes + index * 3 * pixels); });
   return images;
 }
 

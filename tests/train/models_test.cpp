@@ -14,10 +14,15 @@
 
 #include <cmath>
 
+#include "../formula_weights.hpp"
 #include "common/error.hpp"
 
 namespace mma::examples {
 namespace {
+
+using mma::tests::fill;
+using mma::tests::joint_norm;
+using mma::tests::noise;
 
 using Shapes = std::vector<std::pair<std::string, std::vector<int64_t>>>;
 
@@ -216,44 +221,6 @@ TEST(Models, StartAsInTheWellKnownCifarTrainingCode) {
       }
     }
   }
-}
-
-/// Numbers in [-0.5, 0.5) that look random: the same hash of (stream, index) as in reference_models.py.
-at::Tensor noise(uint64_t stream, at::IntArrayRef shape) {
-  at::Tensor result = at::empty(shape, at::kDouble);
-  double* value = result.mutable_data_ptr<double>();
-  for (uint64_t i = 0; i < static_cast<uint64_t>(result.numel()); ++i) {
-    uint64_t h = (i * 2654435761 + stream * 374761393) & 0xffffffff;
-    h = ((h ^ (h >> 15)) * 2246822519) & 0xffffffff;
-    h = ((h ^ (h >> 13)) * 3266489917) & 0xffffffff;
-    value[i] = static_cast<double>(h ^ (h >> 16)) / 4294967296.0 - 0.5;
-  }
-  return result;
-}
-
-void fill(ImageClassifier& model) {
-  const c10::NoGradGuard no_grad;
-  uint64_t stream = 0;
-  for (at::Tensor& parameter : model.parameters()) {
-    const at::Tensor drawn = noise(stream++, parameter.sizes());
-    const double fan_in = static_cast<double>(parameter.numel() / parameter.size(0));
-    parameter.copy_(parameter.dim() == 1 ? drawn + 0.75 : drawn * std::sqrt(24 / fan_in));
-  }
-  stream = 500;
-  for (at::Tensor& buffer : model.buffers()) {
-    if (buffer.dim() == 1) {
-      buffer.copy_(noise(stream, buffer.sizes()) + 0.75);
-    }
-    ++stream;
-  }
-}
-
-double joint_norm(const std::vector<at::Tensor>& tensors) {
-  double sum = 0;
-  for (const at::Tensor& tensor : tensors) {
-    sum += std::pow(tensor.to(at::kDouble).norm().item<double>(), 2);
-  }
-  return std::sqrt(sum);
 }
 
 struct Reference {
