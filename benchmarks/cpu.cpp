@@ -3,18 +3,16 @@
 // round, so that whatever else the machine does falls on all of them alike. Prints Markdown; a bar that is missed is
 // shown as missed, and then the exit code is 1.
 #include <ATen/Parallel.h>
-#include <malloc.h>
 #include <mma/mma.hpp>
 
 #include <array>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
 
-#include "measure.hpp"
+#include "memory.hpp"
 
 namespace {
 
@@ -90,47 +88,23 @@ Step fastest_floor(const Weights& weights) {
   return best;
 }
 
-// --- memory: each way in a process of its own, so that none gets what another has left ---
-
-double status_mebibytes(const std::string& field) {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.rfind(field + ":", 0) == 0) return std::stod(line.substr(field.size() + 1)) / 1024;
-  }
-  return 0;
-}
+// --- memory ---
 
 WeightShapes shapes_of(const std::string& name) {
   return name == "50000x64" ? WeightShapes{{50000, 64}} : weight_shapes(name);
 }
 
-/// Prints the peak of memory of two steps beyond weights, gradients and what a first product leaves.
-int print_peak(const std::string& way, const std::string& name) {
+/// The peak of memory of two steps beyond weights, gradients and what a first product leaves.
+int print_peak_of(const std::string& way, const std::string& name) {
   const Weights warm = random_weights({{300, 300}}, at::kCPU), weights = random_weights(shapes_of(name), at::kCPU);
   paper_step(warm)();
   accumulate_step(warm)();
-  malloc_trim(0);
-  std::ofstream("/proc/self/clear_refs") << "5";  // VmHWM starts again
-  const double before = status_mebibytes("VmRSS");
+  const PeakMemory peak;
   const Step step = way == "formula" ? paper_step(weights) : accumulate_step(weights);
   const double milliseconds = milliseconds_of(step);
   if (way != "formula" && name != "50000x64") step();
-  std::printf("%.1f %.0f\n", status_mebibytes("VmHWM") - before, milliseconds);
+  print_peak({peak.mebibytes(), milliseconds});
   return 0;
-}
-
-struct Peak {
-  double mebibytes = -1, milliseconds = 0;
-};
-
-Peak peak_of(const std::string& program, const std::string& way, const std::string& name) {
-  Peak peak;
-  const std::string command = "'" + program + "' --peak " + way + " " + name;
-  if (FILE* pipe = popen(command.c_str(), "r")) {
-    if (std::fscanf(pipe, "%lf %lf", &peak.mebibytes, &peak.milliseconds) != 2) peak.mebibytes = -1;
-    pclose(pipe);
-  }
-  return peak;
 }
 
 // --- the table ---
@@ -181,8 +155,8 @@ void print_network(const Network& network, bool official, const std::string& pro
   if (official) {
     std::optional<double> most;
     if (network.largest_memory) most = network.largest_memory(bytes / mebibyte);
-    memory = judged(peak_of(program, "ours", network.name).mebibytes, "%.1f", most, false);
-    formula_memory = judged(peak_of(program, "formula", network.name).mebibytes, "%.1f", {}, false);
+    memory = judged(peak_of(program, "ours " + network.name).mebibytes, "%.1f", most, false);
+    formula_memory = judged(peak_of(program, "formula " + network.name).mebibytes, "%.1f", {}, false);
   }
   std::printf(
       "| %s | %.2f | %.2f | %s | %.2f | %.2f | %s | %s | %s |\n", network.name.c_str(), median(formula),
@@ -209,7 +183,7 @@ void print_table(int threads, const std::string& program) {
 int main(int argc, char** argv) {
   if (argc == 4 && std::string(argv[1]) == "--peak") {
     at::set_num_threads(2);
-    return print_peak(argv[2], argv[3]);
+    return print_peak_of(argv[2], argv[3]);
   }
   if (argc != 1) {
     std::fprintf(stderr, "bench-cpu: takes no arguments; it prints a table of what MMA costs on this machine's CPU\n");
@@ -223,7 +197,7 @@ int main(int argc, char** argv) {
       "process of its own.\n",
       rounds);
   for (const int threads : {2, 1}) print_table(threads, argv[0]);
-  const Peak rows = peak_of(argv[0], "ours", "50000x64");
+  const Peak rows = peak_of(argv[0], "ours 50000x64");
   std::printf("\n50,000 rows of dimension 64, 2 threads: %.1f s, peak %s MiB; all their cosines alone are %.0f MiB.\n",
               rows.milliseconds / 1000, judged(rows.mebibytes, "%.1f", 1024, false).c_str(),
               50000.0 * 50000 * 4 / mebibyte);
