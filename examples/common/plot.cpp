@@ -133,7 +133,8 @@ std::string legend_entry(const Series& series) {
 
 void write_axes(std::ostream& script, const Plot& plot) {
   script << "set title " << quoted(plot.title) << "\nset xlabel " << quoted(plot.x_label) << "\nset ylabel "
-         << quoted(plot.y_label) << "\nset xrange [*:*]\nset yrange [*:*]\nunset arrow\n";
+         << quoted(plot.y_label) << "\nunset logscale\nset xrange [*:*]\nset yrange [*:*]\nunset arrow\n";
+  if (plot.x_is_logarithmic) script << "set logscale x\n";
   script << "set boxwidth " << plot.bar_width << " absolute\n";
   if (plot.x_range) script << "set xrange [" << plot.x_range->first << ':' << plot.x_range->second << "]\n";
   if (!plot.bars.empty()) script << "set yrange [0:*]\n";

@@ -28,6 +28,7 @@ struct Plot {
   std::optional<std::pair<double, double>> x_range = {};
   std::optional<std::pair<double, double>> y_range = {};     ///< lines beyond it are cut off
   std::vector<std::pair<double, std::string>> x_ticks = {};  ///< empty: gnuplot's own
+  bool x_is_logarithmic = false;                             ///< then every x is above 0
 };
 
 /// Points on the unit sphere in three dimensions, some of them joined.

@@ -7,6 +7,15 @@
 #include <cmath>
 
 namespace mma::examples {
+namespace {
+
+int columns_of(int stream) {
+  winsize size = {};
+  const bool known = ioctl(stream, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  return known ? size.ws_col : 80;
+}
+
+}  // namespace
 
 std::string duration(double seconds) {
   const auto whole = static_cast<long long>(std::llround(std::max(0.0, seconds)));
@@ -21,10 +30,7 @@ std::string bar(double fraction, size_t width) {
   return text.append(filled, '#').append(width - filled, '.').append("]");
 }
 
-int columns_of_stdout() {
-  winsize size = {};
-  const bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
-  return known ? size.ws_col : 80;
-}
+int columns_of_stdout() { return columns_of(STDOUT_FILENO); }
+int columns_of_stderr() { return columns_of(STDERR_FILENO); }
 
 }  // namespace mma::examples

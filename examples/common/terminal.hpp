@@ -21,7 +21,8 @@ std::string duration(double seconds);
 /// "[####....]" with so many places between its brackets.
 std::string bar(double fraction, size_t width);
 
-/// Of standard output's terminal; 80 where it is none.
+/// Of the stream's terminal; 80 where it is none.
 int columns_of_stdout();
+int columns_of_stderr();
 
 }  // namespace mma::examples

@@ -177,10 +177,11 @@ class Unpickler {
     target->items.insert(target->items.end(), values.begin(), values.end());
   }
 
-  /// The attributes of an object (an OrderedDict's _metadata) are not needed by any reader.
-  void drop_state() {
-    pop();
+  /// The attributes of an object: an OrderedDict's _metadata, the shape and contents of an array of NumPy.
+  void keep_state() {
+    const PickleValue* state = pop();
     if (!top()->is(Kind::Object)) damaged();
+    top()->state = state;
   }
 
   /// One opcode, named as in Python's pickletools; false at the end.
@@ -237,7 +238,7 @@ class Unpickler {
       case 0x93: push_stack_global(); break;                                                // STACK_GLOBAL
       case 'R':                                                                             // REDUCE
       case 0x81: push_call(); break;                                                        // NEWOBJ
-      case 'b': drop_state(); break;                                                        // BUILD
+      case 'b': keep_state(); break;                                                        // BUILD
       case 'Q': push({.kind = Kind::Persistent, .arguments = pop()}); break;                // BINPERSID
       default: refuse(opcode);
     }

@@ -22,6 +22,7 @@ struct PickleValue {
   std::vector<const PickleValue*> items =
       {};                                  ///< elements; of a Dict, and of an Object used as one: key, value, key, ...
   const PickleValue* arguments = nullptr;  ///< Object: what it was called with; Persistent: its id
+  const PickleValue* state = nullptr;      ///< Object: what Python would set its attributes from; nullptr: nothing
 
   bool is(Kind other) const { return kind == other; }
 };

@@ -1,0 +1,186 @@
+#include "faces/bin_file.hpp"
+
+#include <c10/util/StringUtil.h>
+
+#include <algorithm>
+#include <fstream>
+#include <optional>
+#include <system_error>
+
+#include "common/error.hpp"
+
+namespace mma::examples {
+namespace {
+
+namespace fs = std::filesystem;
+using Kind = PickleValue::Kind;
+
+/// The Python names that such a file may refer to: bytes and NumPy's bools and arrays, as pickles spell them.
+const std::set<std::string, std::less<>> allowed_names = {
+    "_codecs.encode",
+    "numpy.dtype",
+    "numpy.ndarray",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
+    "numpy.core.numeric._frombuffer",
+    "numpy._core.numeric._frombuffer",
+};
+
+std::string bytes_of_file(const fs::path& path) {
+  std::error_code error;
+  const bool is_file = fs::is_regular_file(path, error);
+  std::ifstream stream(path, std::ios::binary);
+  if (!is_file || !stream) throw UserError(path.string() + " cannot be read; expected a .bin file of insightface");
+  std::string bytes(fs::file_size(path), '\0');
+  if (!stream.read(bytes.data(), static_cast<std::streamsize>(bytes.size()))) {
+    throw UserError(path.string() + " could not be read to its end");
+  }
+  return bytes;
+}
+
+bool is_call_of(const PickleValue& value, std::string_view name, size_t arguments) {
+  if (!value.is(Kind::Object) || value.arguments->items.size() < arguments) return false;
+  if (value.text == name) return true;
+  constexpr std::string_view older = "numpy.core.", newer = "numpy._core.";  // before and since NumPy 2
+  return name.starts_with(newer) && value.text.starts_with(older) &&
+         value.text.substr(older.size()) == name.substr(newer.size());
+}
+
+const PickleValue& argument(const PickleValue& call, size_t index) { return *call.arguments->items[index]; }
+
+/// Bytes, or the text that Python 3 writes for them in protocol 2: _codecs.encode(text, 'latin1').
+bool is_bytes(const PickleValue& value) {
+  return value.is(Kind::Bytes) ||
+         (is_call_of(value, "_codecs.encode", 2) && argument(value, 0).is(Kind::String) &&
+          (argument(value, 1).text == "latin1" || argument(value, 1).text == "latin-1"));
+}
+
+bool is_type(const PickleValue& value, std::string_view type) {
+  return is_call_of(value, "numpy.dtype", 1) && argument(value, 0).text == type;
+}
+
+/// What an array of NumPy with elements of this type holds, as is_bytes has it; nullptr when it is not one.
+const PickleValue* contents_of_array(const PickleValue& value, std::string_view type) {
+  const PickleValue* contents = nullptr;
+  if (is_call_of(value, "numpy._core.numeric._frombuffer", 2)) {  // (bytes, type, shape, order)
+    if (is_type(argument(value, 1), type)) contents = &argument(value, 0);
+  } else if (is_call_of(value, "numpy._core.multiarray._reconstruct", 1) && value.state != nullptr) {
+    const auto& state = value.state->items;  // (version, shape, type, in Fortran's order?, bytes)
+    if (state.size() == 5 && is_type(*state[2], type)) contents = state[4];
+  }
+  return contents != nullptr && is_bytes(*contents) ? contents : nullptr;
+}
+
+bool is_list(const PickleValue& value) { return value.is(Kind::List) || value.is(Kind::Tuple); }
+
+/// Where the bytes lie: the text inside a call of _codecs.encode.
+const PickleValue& bytes_or_text(const PickleValue& bytes) {
+  return bytes.is(Kind::Bytes) ? bytes : argument(bytes, 0);
+}
+
+/// From UTF-8 to a byte a character; nothing when a character is above 255 or the text is damaged.
+std::optional<std::string> latin1_of(std::string_view text) {
+  std::string bytes;
+  bytes.reserve(text.size());
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    if (lead < 0x80) {
+      bytes.push_back(text[i]);
+      continue;
+    }
+    const bool is_pair = (lead == 0xc2 || lead == 0xc3) && i + 1 < text.size();
+    const unsigned next = is_pair ? static_cast<unsigned char>(text[++i]) : 0;
+    if ((next & 0xc0) != 0x80) return std::nullopt;
+    bytes.push_back(static_cast<char>((lead & 3) << 6 | (next & 0x3f)));
+  }
+  return bytes;
+}
+
+/// Empty when the value is no truth value.
+std::optional<bool> truth_of(const PickleValue& value) {
+  if (value.is(Kind::Bool) || (value.is(Kind::Int) && (value.integer == 0 || value.integer == 1))) {
+    return value.integer == 1;
+  }
+  const bool is_scalar = is_call_of(value, "numpy._core.multiarray.scalar", 2) && is_type(argument(value, 0), "b1") &&
+                         is_bytes(argument(value, 1));
+  if (!is_scalar) return std::nullopt;
+  const std::string_view byte = bytes_or_text(argument(value, 1)).text;
+  if (byte.size() != 1 || (byte[0] != 0 && byte[0] != 1)) return std::nullopt;
+  return byte[0] == 1;
+}
+
+/// The list that says which pairs are the same; empty when it is something else.
+std::optional<std::vector<bool>> truths_of(const PickleValue& value) {
+  std::vector<bool> truths;
+  if (const PickleValue* array = contents_of_array(value, "b1")) {
+    for (const char byte : bytes_or_text(*array).text) truths.push_back(byte != 0);
+    return truths;
+  }
+  if (!is_list(value)) return std::nullopt;
+  for (const PickleValue* item : value.items) {
+    const std::optional<bool> truth = truth_of(*item);
+    if (!truth) return std::nullopt;
+    truths.push_back(*truth);
+  }
+  return truths;
+}
+
+}  // namespace
+
+BinFile::BinFile(const fs::path& path) : name_(path.string()), pickle_(bytes_of_file(path), allowed_names, name_) {
+  const PickleValue& root = pickle_.root();
+  if (!is_list(root) || root.items.size() != 2 || !is_list(*root.items[0])) {
+    fail("is a pickle of something else; expected a list of images and a list that says which pairs are the same");
+  }
+  const std::optional<std::vector<bool>> same = truths_of(*root.items[1]);
+  if (!same) fail("has something else than truth values in its second list; expected one for each pair");
+  if (same->empty()) fail("holds no pairs");
+  read_images(*root.items[0], std::ssize(*same));
+  for (size_t i = 0; i < same->size(); ++i) pairs_[i].same = (*same)[i];
+}
+
+void BinFile::fail(const std::string& what) const { throw UserError(name_ + ": " + what); }
+
+std::string BinFile::name_of(int64_t image) const {
+  return c10::str(name_, ": its image ", numbers_[static_cast<size_t>(image)], " of ", 2 * pairs_.size());
+}
+
+void BinFile::read_images(const PickleValue& list, int64_t pairs) {
+  if (std::ssize(list.items) != 2 * pairs) {
+    fail(c10::str("holds ", list.items.size(), " images for ", pairs, " pairs; expected two for each pair"));
+  }
+  for (size_t i = 0; i < list.items.size(); i += 2) {
+    const int64_t number = static_cast<int64_t>(i) + 1;
+    const int64_t first = place_of(*list.items[i], number);
+    pairs_.push_back({first, place_of(*list.items[i + 1], number + 1)});
+  }
+  places_by_value_.clear();
+  places_by_bytes_.clear();
+}
+
+/// The same value is looked at once: time stays bounded by the file's length, however often it refers to one value.
+int64_t BinFile::place_of(const PickleValue& value, int64_t number) {
+  const PickleValue* array = contents_of_array(value, "u1");
+  const PickleValue& bytes = array != nullptr ? *array : value;
+  if (!is_bytes(bytes)) fail(c10::str("its image ", number, " is not the bytes of an image file"));
+  const auto [known, is_new] = places_by_value_.try_emplace(&bytes_or_text(bytes), 0);
+  if (!is_new) return known->second;
+  const std::string_view encoded = decoded(bytes);
+  const auto [equal, is_first] = places_by_bytes_.try_emplace(encoded, std::ssize(images_));
+  if (is_first) {
+    images_.push_back(encoded);
+    numbers_.push_back(number);
+  }
+  return known->second = equal->second;
+}
+
+std::string_view BinFile::decoded(const PickleValue& bytes) {
+  if (bytes.is(Kind::Bytes)) return bytes.text;
+  std::optional<std::string> latin1 = latin1_of(bytes_or_text(bytes).text);
+  if (!latin1) fail("is damaged: bytes that are written as text hold other characters");
+  return decoded_.emplace_back(std::move(*latin1));
+}
+
+}  // namespace mma::examples

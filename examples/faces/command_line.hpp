@@ -1,0 +1,16 @@
+// The options of mma-faces and its subcommands.
+#pragma once
+
+#include <optional>
+#include <variant>
+
+#include "faces/verify.hpp"
+
+namespace mma::examples {
+
+using FacesArguments = std::variant<VerifyArguments>;
+
+/// std::nullopt when help or version was asked for and printed; UserError for options that make no sense.
+std::optional<FacesArguments> read_faces_command_line(int argc, char** argv);
+
+}  // namespace mma::examples

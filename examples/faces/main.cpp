@@ -1,0 +1,22 @@
+// mma-faces: verifies networks that tell faces apart.
+#include <iostream>
+
+#include "common/error.hpp"
+#include "faces/command_line.hpp"
+
+namespace {
+
+using namespace mma::examples;
+
+int run(int argc, char** argv) {
+  const std::optional<FacesArguments> arguments = read_faces_command_line(argc, argv);
+  if (!arguments) return 0;
+  verify(std::get<VerifyArguments>(*arguments), std::cout);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return run_program("mma-faces", [&] { return run(argc, argv); });
+}
