@@ -52,9 +52,8 @@ const PickleValue& argument(const PickleValue& call, size_t index) { return *cal
 
 /// Bytes, or the text that Python 3 writes for them in protocol 2: _codecs.encode(text, 'latin1').
 bool is_bytes(const PickleValue& value) {
-  return value.is(Kind::Bytes) ||
-         (is_call_of(value, "_codecs.encode", 2) && argument(value, 0).is(Kind::String) &&
-          (argument(value, 1).text == "latin1" || argument(value, 1).text == "latin-1"));
+  return value.is(Kind::Bytes) || (is_call_of(value, "_codecs.encode", 2) && argument(value, 0).is(Kind::String) &&
+                                   (argument(value, 1).text == "latin1" || argument(value, 1).text == "latin-1"));
 }
 
 bool is_type(const PickleValue& value, std::string_view type) {

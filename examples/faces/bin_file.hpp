@@ -17,10 +17,9 @@ namespace mma::examples {
 /// Keeps the file's bytes in memory, once; the images are decoded when they are needed.
 class BinFile {
  public:
-  /// Reads what any Python wrote by protocol 2 to 5: images as bytes, or as arrays of bytes of NumPy; the list of bools,
-  /// of 0 and 1, of NumPy's bools or an array of them.
-  /// Throws UserError that begins with the path: absent, no pickle, truncated, anything in it that is not plain data,
-  /// other contents, not two images for each pair.
+  /// Reads what any Python wrote by protocol 2 to 5: images as bytes, or as arrays of bytes of NumPy; the list of
+  /// bools, of 0 and 1, of NumPy's bools or an array of them. Throws UserError that begins with the path: absent, no
+  /// pickle, truncated, anything in it that is not plain data, other contents, not two images for each pair.
   explicit BinFile(const std::filesystem::path& path);
   BinFile(const BinFile&) = delete;
   BinFile& operator=(const BinFile&) = delete;

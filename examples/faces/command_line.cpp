@@ -28,7 +28,8 @@ constexpr const char* verify_footer =
     "\n"
     "Examples:\n"
     "  mma-faces verify runs/faces/checkpoint.safetensors --pairs lfw/pairs.txt --images lfw --folds 9,10\n"
-    "  mma-faces verify backbone.pt --model ir-50 --bin lfw.bin cfp_fp.bin agedb_30.bin --thresholds grid --roc roc.png\n"
+    "  mma-faces verify backbone.pt --model ir-50 --bin lfw.bin cfp_fp.bin agedb_30.bin --thresholds grid --roc "
+    "roc.png\n"
     "  mma-faces verify --features features.safetensors --pairs lfw/pairs.txt --json";
 
 void add_verify(CLI::App& app, VerifyArguments& arguments) {
@@ -47,12 +48,15 @@ void add_verify(CLI::App& app, VerifyArguments& arguments) {
       ->type_name("DIR");
   app.add_option("--bin", arguments.bins, "Files of insightface: lfw.bin, cfp_fp.bin, agedb_30.bin")->type_name("FILE");
   app.add_option("--model", arguments.model, "The network of a state dict: ir-18, ir-50, ir-small")->type_name("NAME");
-  app.add_flag_callback("--no-flip", [&arguments] { arguments.flip = false; }, "Leave the mirrored images out");
+  app.add_flag_callback(
+      "--no-flip", [&arguments] { arguments.flip = false; }, "Leave the mirrored images out");
   app.add_option("--thresholds", arguments.thresholds,
                  "Which are tried: midpoints (default; between neighbouring distances, so all that differ),\n"
                  "grid (0, 0.01, ..., 3.99, as insightface does)")
       ->type_name("NAME");
-  app.add_option("--folds", arguments.folds, "Report these folds alone, such as 9,10")->type_name("N,N")->delimiter(',');
+  app.add_option("--folds", arguments.folds, "Report these folds alone, such as 9,10")
+      ->type_name("N,N")
+      ->delimiter(',');
   app.add_option("--threshold-folds", arguments.threshold_folds,
                  "Choose thresholds on these folds alone, but never on the one reported")
       ->type_name("N,N")

@@ -24,7 +24,8 @@ std::vector<std::string> lines_of(const std::string& text) {
 std::unordered_map<std::string, int64_t> places_of(const std::vector<std::string>& names, const std::string& path) {
   std::unordered_map<std::string, int64_t> places;
   for (const std::string& name : names) {
-    if (!places.emplace(name, std::ssize(places)).second) throw UserError(path + ": names the image " + name + " twice");
+    if (!places.emplace(name, std::ssize(places)).second)
+      throw UserError(path + ": names the image " + name + " twice");
   }
   return places;
 }

@@ -15,7 +15,7 @@ struct PairSet {
   std::vector<ImagePair> pairs;  ///< fold after fold
   std::vector<int64_t> ends;     ///< of the folds, as fold_boundaries has them: the first is 0
   int64_t images = 0;
-  std::vector<std::string> image_names;  ///< empty for a .bin file, whose images have none
+  std::vector<std::string> image_names;                              ///< empty for a .bin file, whose images have none
   std::function<at::Tensor(int64_t image, int64_t channels)> image;  ///< decodes it: uint8 [channels, size, size]
 
   int64_t folds() const { return std::ssize(ends) - 1; }

@@ -75,7 +75,8 @@ class Reader {
 
   std::pair<int64_t, int64_t> header() {
     next_line();
-    const std::string expected = "expected the number of folds and that of the pairs of each kind in a fold, as '10 300'";
+    const std::string expected =
+        "expected the number of folds and that of the pairs of each kind in a fold, as '10 300'";
     if (words_.size() != 2) fail(expected);
     const auto folds = number_from_1(words_[0]);
     const auto size = number_from_1(words_[1]);

@@ -138,7 +138,8 @@ std::vector<FoldResult> cross_validate(const std::vector<Fold>& folds, const Fol
 MeanAccuracy mean_accuracy(const std::vector<FoldResult>& folds) {
   MeanAccuracy result;
   const auto n = static_cast<double>(folds.size());
-  for (const FoldResult& fold : folds) result.mean += fold.accuracy() / n;
+  for (const FoldResult& fold : folds) result.mean += fold.accuracy();
+  result.mean /= n;
   if (folds.size() < 2) return result;
   double squares = 0;
   for (const FoldResult& fold : folds) squares += std::pow(fold.accuracy() - result.mean, 2);

@@ -39,9 +39,9 @@ struct FoldResult {
 };
 
 struct FoldChoice {
-  std::vector<int64_t> held_out = {};       ///< from 1: the folds whose accuracy is reported; empty: all
-  std::vector<int64_t> for_thresholds = {}; ///< from 1: those that thresholds are chosen on, but for the one held out;
-                                            ///< empty: all
+  std::vector<int64_t> held_out = {};        ///< from 1: the folds whose accuracy is reported; empty: all
+  std::vector<int64_t> for_thresholds = {};  ///< from 1: those that thresholds are chosen on, but for the one held out;
+                                             ///< empty: all
 };
 
 /// The folds that a choice reports, sorted. Throws UserError for a fold that is not there or named twice, and for one

@@ -24,7 +24,9 @@ Roc::Roc(Fold pairs, const std::string& name) {
   }
 }
 
-int64_t Roc::different_pairs_needed(double false_accepts) { return std::llround(1 / false_accepts); }
+int64_t Roc::different_pairs_needed(double false_accepts) {
+  return static_cast<int64_t>(std::ceil(1 / false_accepts - 1e-9));
+}
 
 std::optional<double> Roc::true_accepts_at(double false_accepts) const {
   if (different_ < different_pairs_needed(false_accepts)) return std::nullopt;

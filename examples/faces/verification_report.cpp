@@ -68,7 +68,8 @@ void print_rows(const std::vector<Row>& rows, std::ostream& stream) {
 void print_folds(const VerificationResult& result, std::ostream& stream) {
   stream << result.name << " by fold, %:";
   for (const FoldResult& fold : result.tested) {
-    if (std::ssize(result.tested) < result.folds) stream << (&fold == &result.tested.front() ? " " : ", ") << fold.fold << ':';
+    if (std::ssize(result.tested) < result.folds)
+      stream << (&fold == &result.tested.front() ? " " : ", ") << fold.fold << ':';
     stream << formatted(" %.2f", 100 * fold.accuracy());
   }
   stream << '\n';
@@ -92,8 +93,9 @@ void print_table(const std::vector<VerificationResult>& results, std::ostream& s
   for (const VerificationResult& result : results) rows.push_back(row_of(result));
   print_rows(rows, stream);
   for (const VerificationResult& result : results) print_folds(result, stream);
-  stream << "Accuracy: mean over the folds. A pair is taken for one identity where the squared distance of its features "
-            "(2 - 2 cosine)\nis below the threshold, which is chosen on the other folds. TAR in % at that FAR.\n";
+  stream
+      << "Accuracy: mean over the folds. A pair is taken for one identity where the squared distance of its features "
+         "(2 - 2 cosine)\nis below the threshold, which is chosen on the other folds. TAR in % at that FAR.\n";
   print_what_is_missing(results, stream);
 }
 

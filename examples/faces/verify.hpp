@@ -9,10 +9,10 @@
 namespace mma::examples {
 
 struct VerifyArguments {
-  std::string weights;   ///< either these
-  std::string features;  ///< or these
-  std::string pairs;     ///< either LFW's pairs.txt with
-  std::string images;    ///< the folder of its images
+  std::string weights;            ///< either these
+  std::string features;           ///< or these
+  std::string pairs;              ///< either LFW's pairs.txt with
+  std::string images;             ///< the folder of its images
   std::vector<std::string> bins;  ///< or files of insightface
   std::string model;              ///< empty: what the weights say
   bool flip = true;
