@@ -1,8 +1,11 @@
 #include "faces/command_line.hpp"
 
+#include <c10/util/StringUtil.h>
+
 #include <CLI/CLI.hpp>
 
 #include "common/error.hpp"
+#include "faces/networks.hpp"
 #include "mma/version.hpp"
 
 namespace mma::examples {
@@ -37,7 +40,8 @@ void add_verify(CLI::App& app, VerifyArguments& arguments) {
   app.get_formatter()->column_width(30);
   app.add_option("WEIGHTS", arguments.weights,
                  "A checkpoint of mma-faces train, or with --model a state dict in safetensors or\n"
-                 "by Python's torch.save");
+                 "by Python's torch.save")
+      ->type_name("FILE");
   app.add_option("--features", arguments.features,
                  "Instead of WEIGHTS: features in safetensors, a tensor 'features' [images, dimension];\n"
                  "the metadata 'images' names them, a line each, such as Abel_Pacheco/Abel_Pacheco_0001;\n"
@@ -47,7 +51,9 @@ void add_verify(CLI::App& app, VerifyArguments& arguments) {
   app.add_option("--images", arguments.images, "The folder with a folder of images for each identity")
       ->type_name("DIR");
   app.add_option("--bin", arguments.bins, "Files of insightface: lfw.bin, cfp_fp.bin, agedb_30.bin")->type_name("FILE");
-  app.add_option("--model", arguments.model, "The network of a state dict: ir-18, ir-50, ir-small")->type_name("NAME");
+  app.add_option("--model", arguments.model,
+                 "The network of a state dict: " + c10::Join(", ", embedding_network_names()))
+      ->type_name("NAME");
   app.add_flag_callback(
       "--no-flip", [&arguments] { arguments.flip = false; }, "Leave the mirrored images out");
   app.add_option("--thresholds", arguments.thresholds,

@@ -8,6 +8,7 @@
 #include "common/error.hpp"
 #include "common/image_file.hpp"
 #include "faces/bin_file.hpp"
+#include "faces/networks.hpp"
 
 namespace mma::examples {
 

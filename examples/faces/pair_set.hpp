@@ -15,17 +15,15 @@ struct PairSet {
   std::vector<ImagePair> pairs;  ///< fold after fold
   std::vector<int64_t> ends;     ///< of the folds, as fold_boundaries has them: the first is 0
   int64_t images = 0;
-  std::vector<std::string> image_names;                              ///< empty for a .bin file, whose images have none
-  std::function<at::Tensor(int64_t image, int64_t channels)> image;  ///< decodes it: uint8 [channels, size, size]
+  std::vector<std::string> image_names;  ///< empty for a .bin file, whose images have none
+  std::function<at::Tensor(int64_t image, int64_t channels)>
+      image;  ///< decodes it: uint8 [channels, face_size, face_size]
 
   int64_t folds() const { return std::ssize(ends) - 1; }
 
   /// What a sentence about an image begins with.
   std::function<std::string(int64_t image)> describe;
 };
-
-/// Networks see faces of this size; others are brought to it.
-inline constexpr int64_t face_size = 112;
 
 /// `images` may be empty where only the pairs are wanted: then no image is looked for.
 PairSet pair_set_of_folder(const std::filesystem::path& pairs, const std::filesystem::path& images);

@@ -12,8 +12,8 @@ namespace mma::examples {
 
 struct VerificationResult {
   std::string name;    ///< of the pairs: "lfw"
-  int64_t images = 0;  ///< distinct ones that its pairs show
-  int64_t folds = 0;   ///< all, of which `tested` are the ones reported
+  int64_t images = 0;  ///< distinct ones that the pairs of the folds reported show
+  int64_t folds = 0;   ///< all of them; `tested` are the ones reported
   std::vector<FoldResult> tested;
   Roc roc;  ///< of the pairs of those folds
 };

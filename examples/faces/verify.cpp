@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "common/error.hpp"
 #include "common/plot.hpp"
@@ -62,23 +63,24 @@ std::vector<PairSet> read_pair_sets(const VerifyArguments& arguments) {
   return sets;
 }
 
-/// Those that the pairs of some fold show, where that fold is held out or chooses thresholds; in the set's order.
-std::vector<int64_t> images_needed(const PairSet& set, const FoldChoice& choice) {
-  std::vector<bool> needed(static_cast<size_t>(set.images), false);
-  for (const std::vector<int64_t>& folds :
-       {held_out_folds(choice, set.folds()), folds_for_thresholds(choice, set.folds())}) {
-    for (const int64_t fold : folds) {
-      for (int64_t i = set.ends[static_cast<size_t>(fold - 1)]; i < set.ends[static_cast<size_t>(fold)]; ++i) {
-        needed[static_cast<size_t>(set.pairs[static_cast<size_t>(i)].first)] = true;
-        needed[static_cast<size_t>(set.pairs[static_cast<size_t>(i)].second)] = true;
-      }
+/// Those that the pairs of these folds show, in the set's order.
+std::vector<int64_t> images_in(const PairSet& set, const std::vector<int64_t>& folds) {
+  std::set<int64_t> images;
+  for (const int64_t fold : folds) {
+    for (int64_t i = set.ends[static_cast<size_t>(fold - 1)]; i < set.ends[static_cast<size_t>(fold)]; ++i) {
+      const ImagePair& pair = set.pairs[static_cast<size_t>(i)];
+      images.insert({pair.first, pair.second});
     }
   }
-  std::vector<int64_t> images;
-  for (int64_t image = 0; image < set.images; ++image) {
-    if (needed[static_cast<size_t>(image)]) images.push_back(image);
-  }
-  return images;
+  return {images.begin(), images.end()};
+}
+
+/// Those of the folds that are held out or choose thresholds.
+std::vector<int64_t> images_needed(const PairSet& set, const FoldChoice& choice) {
+  std::vector<int64_t> folds = held_out_folds(choice, set.folds());
+  const std::vector<int64_t> for_thresholds = folds_for_thresholds(choice, set.folds());
+  folds.insert(folds.end(), for_thresholds.begin(), for_thresholds.end());
+  return images_in(set, folds);
 }
 
 at::Tensor embed_set(const PairSet& set, const FaceNetwork& network, const VerifyArguments& arguments,
@@ -116,7 +118,8 @@ VerificationResult result_of(const PairSet& set, const Fold& pairs, const Verify
     const Fold& fold = folds[static_cast<size_t>(result.fold - 1)];
     reported.insert(reported.end(), fold.begin(), fold.end());
   }
-  return {set.name, set.images, set.folds(), tested, Roc(std::move(reported), set.name)};
+  const int64_t images = std::ssize(images_in(set, held_out_folds(folds_of(arguments), set.folds())));
+  return {set.name, images, set.folds(), tested, Roc(std::move(reported), set.name)};
 }
 
 /// Features of images that no reported fold needs are left at zero: no figure depends on them.

@@ -1,9 +1,13 @@
 // The program mma-faces verify as users run it: figures, files, sentences and exit codes.
+#include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/tensor.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/util/StringUtil.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -13,6 +17,8 @@
 #include "../common/test_files.hpp"
 #include "common/plot.hpp"
 #include "common/tensor_file.hpp"
+#include "faces/networks.hpp"
+#include "train/weights.hpp"
 
 namespace mma::examples {
 namespace {
@@ -116,7 +122,7 @@ TEST_F(VerifyTest, FiguresOfStoredFeatures) {
 }
 
 TEST_F(VerifyTest, TheGridOfInsightface) {
-  write_circle(0.1);
+  write_circle(0.11);
   const json result = judged(with_features({"--thresholds", "grid"}));
   EXPECT_EQ(result.at("thresholds"), "grid");
   EXPECT_EQ(result.at("sets")[0].at("folds")[0].at("threshold"), 0.02);  // 0.01 is not above 2 - 2 cos 0.1 = 0.00999
@@ -130,6 +136,7 @@ TEST_F(VerifyTest, SomeFolds) {
   ASSERT_EQ(set.at("folds").size(), 2u);
   EXPECT_EQ(set.at("folds")[0].at("fold"), 9);
   EXPECT_EQ(set.at("same_pairs"), 2);
+  EXPECT_EQ(set.at("images"), 5);  // of I, J and the second one of A
 }
 
 TEST_F(VerifyTest, ATableAndAPicture) {
@@ -191,6 +198,168 @@ TEST_F(VerifyTest, FeaturesForABinFile) {
                  hostile +
                      ": refers to Python's posix.system, which is not plain data; expected tensors, numbers and "
                      "texts alone");
+}
+
+/// The same pairs with images and a network that was never trained.
+class VerifyWeightsTest : public VerifyTest {
+ protected:
+  static constexpr int64_t side = 112;
+
+  void SetUp() override {
+    VerifyTest::SetUp();
+    for (int64_t i = 0; i < identities; ++i) {
+      std::filesystem::create_directories(std::filesystem::path(images_) / name(i));
+      for (int64_t number = 1; number <= 2; ++number) write_bytes(path(i, number), pgm(i, number));
+    }
+    at::manual_seed(1);
+    network_ = make_embedding_network("ir-small", {.channels = 1, .size = side});
+    network_->eval();
+    TensorFile file;
+    for (const auto& [name, tensor] : state_of(*network_)) file.tensors.emplace_back(name, tensor);
+    write_tensor_file(weights_, file);
+  }
+
+  std::string path(int64_t identity, int64_t number) const {
+    return images_ + "/" + name(identity) + "/" + name(identity) + "_000" + std::to_string(number) + ".pgm";
+  }
+
+  static at::Tensor pixels(int64_t identity, int64_t number) {
+    const at::Tensor y = at::arange(side).reshape({side, 1});
+    const at::Tensor x = at::arange(side).reshape({1, side});
+    return ((y * (identity + 3) + x * (2 * identity + number)) % 256).to(at::kByte);
+  }
+
+  static std::string pgm(int64_t identity, int64_t number) {
+    const at::Tensor values = pixels(identity, number).contiguous();
+    return "P5\n112 112\n255\n" + std::string(reinterpret_cast<const char*>(values.const_data_ptr<uint8_t>()),
+                                              static_cast<size_t>(values.numel()));
+  }
+
+  at::Tensor feature(int64_t identity, int64_t number, bool flip) {
+    const c10::InferenceMode no_gradients;
+    const at::Tensor image = (pixels(identity, number).to(at::kFloat) / 127.5 - 1).reshape({1, 1, side, side});
+    const at::Tensor plain = network_->forward(image);
+    return (flip ? plain + network_->forward(image.flip(3)) : plain)[0];
+  }
+
+  Words with_weights(const Words& more = {}) const {
+    Words words = {weights_, "--pairs", pairs_, "--images", images_, "--threads", "1"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+
+  static bool near(const at::Tensor& a, const at::Tensor& b) {
+    return (a - b).norm().item<double>() < 1e-4 * b.norm().item<double>();
+  }
+
+  void expect_features(const at::Tensor& rows, bool flip) {
+    ASSERT_EQ(rows.sizes(), (std::vector<int64_t>{2 * identities, network_->embedding()}));
+    EXPECT_TRUE(near(rows[0], feature(0, 1, flip)));
+    EXPECT_TRUE(near(rows[2], feature(1, 2, flip)));  // named third: A 1 2, A 1 B 2
+    EXPECT_FALSE(near(rows[0], feature(0, 1, !flip)));
+    EXPECT_FALSE(near(rows[2], feature(1, 1, flip)));
+  }
+
+  std::string weights_ = folder_ / "weights.safetensors";
+  std::shared_ptr<EmbeddingNetwork> network_;
+  const std::string known_ = c10::Join(", ", embedding_network_names());
+};
+
+TEST_F(VerifyWeightsTest, FeaturesAreTheNetworksWithThoseOfMirroredImages) {
+  const json result = judged(with_weights({"--model", "ir-small", "--save-features", features_, "--batch", "3"}));
+  EXPECT_EQ(result.at("model"), "ir-small");
+  EXPECT_EQ(result.at("sets")[0].at("images"), 20);
+  const TensorFile saved = read_tensor_file(features_);
+  expect_features(*saved.find("features"), true);
+  EXPECT_TRUE(saved.metadata.at("images").starts_with("Person_A/Person_A_0001\nPerson_A/Person_A_0002\n"));
+  EXPECT_EQ(judged(with_features()).at("sets"), result.at("sets"));  // to the last bit
+  judged(with_weights({"--model", "ir-small", "--save-features", features_, "--no-flip"}));
+  expect_features(*read_tensor_file(features_).find("features"), false);
+}
+
+TEST_F(VerifyWeightsTest, ProgressGoesToStandardError) {
+  const Outcome outcome = run_verify(with_weights({"--model", "ir-small"}));
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_TRUE(outcome.errors.starts_with("pairs: 20 images in ")) << outcome.errors;
+  EXPECT_TRUE(outcome.output.starts_with("set ")) << outcome.output;
+}
+
+TEST_F(VerifyWeightsTest, OnlyTheImagesThatAreNeeded) {
+  for (int64_t i = 3; i < 8; ++i) write_bytes(path(i, 2), "no image");  // in folds 3 to 8
+  const Outcome outcome =
+      run_verify(with_weights({"--model", "ir-small", "--folds", "1,10", "--threshold-folds", "1,10"}));
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.errors;
+  EXPECT_TRUE(outcome.errors.starts_with("pairs: 5 images in ")) << outcome.errors;
+}
+
+TEST_F(VerifyWeightsTest, ACheckpointKnowsItsNetwork) {
+  TensorFile checkpoint = read_tensor_file(weights_);
+  for (auto& [name, tensor] : checkpoint.tensors) name.insert(0, "model.embedding.");
+  checkpoint.tensors.emplace_back("model.head.weight", at::full({3, 128}, 1, at::kFloat));
+  checkpoint.metadata[checkpoint_record_key] = R"({"settings": {"model": "ir-small"}})";
+  write_tensor_file(weights_, checkpoint);
+  judged(with_weights({"--save-features", features_}));
+  expect_features(*read_tensor_file(features_).find("features"), true);
+  expect_refused(with_weights({"--model", "ir-18"}), weights_ + " holds a ir-small, not a ir-18");
+  checkpoint.metadata[checkpoint_record_key] = R"({"settings": {"model": "resnet20"}})";
+  write_tensor_file(weights_, checkpoint);
+  expect_refused(with_weights(), weights_ + " holds a resnet20, which embeds no faces; expected one of " + known_);
+  checkpoint.metadata[checkpoint_record_key] = "{";
+  write_tensor_file(weights_, checkpoint);
+  expect_refused(with_weights(), weights_ + " holds a record of its run that this version of mma-faces cannot read.");
+}
+
+TEST_F(VerifyWeightsTest, WeightsThatDoNotFit) {
+  expect_refused(with_weights(), weights_ + " does not say which network it holds; expected --model " + known_);
+  expect_refused(with_weights({"--model", "ir-7"}), "--model ir-7: one of " + known_ + " is needed");
+  TensorFile file = read_tensor_file(weights_);
+  std::erase_if(file.tensors, [](const auto& tensor) { return tensor.first == "fc.bias"; });
+  write_tensor_file(weights_, file);
+  expect_refused(with_weights({"--model", "ir-small"}),
+                 weights_ + " does not fit the network: it has no tensor 'fc.bias'");
+  write_bytes(weights_, "no weights");
+  EXPECT_EQ(run_verify(with_weights({"--model", "ir-small"})).exit_code, 2);
+  expect_refused(with_weights({"--model", "ir-small", "--device", "tpu"}), "--device tpu: one of cpu, cuda is needed");
+}
+
+TEST_F(VerifyWeightsTest, BadImagesAreNamedAndNothingIsLost) {
+  write_bytes(features_, "what was there before");
+  const std::string last = path(9, 2);
+  const Words arguments = with_weights({"--model", "ir-small", "--save-features", features_});
+  write_bytes(last, pgm(9, 2).substr(0, 5000));
+  const Outcome outcome = run_verify(arguments);
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_NE(outcome.errors.find(last), std::string::npos) << outcome.errors;
+  std::filesystem::remove(last);
+  const std::string jpeg = last.substr(0, last.size() - 4) + ".jpg";
+  expect_refused(arguments, jpeg + ", which " + pairs_ + ", line 19, names, is absent, and so are .png and .pgm");
+  EXPECT_EQ(read_bytes(features_), "what was there before");
+}
+
+TEST_F(VerifyWeightsTest, BinFiles) {
+  const std::string bin = std::string(MMA_TEST_DATA) + "/python2.bin";
+  const std::string other = std::string(MMA_TEST_DATA) + "/arrays_protocol5.bin";
+  const Words words = {weights_, "--model", "ir-small", "--number-of-folds", "2", "--bin", bin};
+  Words both = words;
+  both.push_back(other);
+  const json sets = judged(both).at("sets");
+  ASSERT_EQ(sets.size(), 2u);
+  EXPECT_EQ(sets[0].at("name"), "python2");
+  EXPECT_EQ(sets[0].at("images"), 6);
+  EXPECT_EQ(sets[0].at("folds"), sets[1].at("folds"));  // the same images
+  Words saving = words;
+  saving.insert(saving.end(), {"--save-features", features_});
+  judged(saving);
+  const at::Tensor rows = *read_tensor_file(features_).find("features");
+  ASSERT_EQ(rows.size(0), 8);
+  EXPECT_TRUE(at::equal(rows[0], rows[4]));  // pairs 0 1, 2 3, 0 2, 4 5
+  EXPECT_TRUE(at::equal(rows[2], rows[5]));
+  EXPECT_FALSE(at::equal(rows[0], rows[1]));
+  EXPECT_EQ(judged({"--features", features_, "--bin", bin, "--number-of-folds", "2"}).at("sets")[0], sets[0]);
+  const Outcome outcome = run_verify({weights_, "--model", "ir-small", "--number-of-folds", "2", "--bin",
+                                      std::string(MMA_TEST_DATA) + "/not_images.bin"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_NE(outcome.errors.find("not_images.bin: its image 4 of 8"), std::string::npos) << outcome.errors;
 }
 
 }  // namespace
