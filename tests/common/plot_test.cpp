@@ -58,6 +58,16 @@ TEST_F(PlotTest, DrawsWhatItIsGiven) {
   EXPECT_NE(read_bytes(folder_ / "a.png"), read_bytes(folder_ / "c.png"));
 }
 
+TEST_F(PlotTest, ALogarithmicAxisIsThatPanelsAlone) {
+  Plot logarithmic = line_plot();
+  logarithmic.x_is_logarithmic = true;
+  write_png(folder_ / "plain.png", {line_plot(), line_plot()});
+  write_png(folder_ / "first.png", {logarithmic, line_plot()});
+  write_png(folder_ / "both.png", {logarithmic, logarithmic});
+  EXPECT_NE(read_bytes(folder_ / "plain.png"), read_bytes(folder_ / "first.png"));
+  EXPECT_NE(read_bytes(folder_ / "first.png"), read_bytes(folder_ / "both.png"));
+}
+
 TEST_F(PlotTest, ForeignTextIsOnlyText) {
   Plot plot = line_plot();
   plot.title = "it's `touch x` $(touch x) \"quoted\" \\ {/Symbol a}_b\nsystem('touch x') END_OF_DATA";

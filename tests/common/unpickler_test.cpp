@@ -85,6 +85,8 @@ TEST(Unpickler, CallsAreWrittenDownOnly) {
   EXPECT_EQ(pickle.root().text, "collections.OrderedDict");
   EXPECT_TRUE(pickle.root().arguments->items.empty());
   EXPECT_EQ(pickle.root().items.size(), 2u);
+  EXPECT_TRUE(pickle.root().state->is(Kind::Dict));
+  EXPECT_EQ(pickle_of("ca\nb\n)R").root().state, nullptr);
 }
 
 TEST(Unpickler, MemoAndFrames) {
