@@ -8,6 +8,7 @@
 
 #include "common/error.hpp"
 #include "common/objectives.hpp"
+#include "common/option_section.hpp"
 #include "mma/version.hpp"
 #include "train/datasets.hpp"
 #include "train/models.hpp"
@@ -83,26 +84,8 @@ std::string values_of(const Recipe& recipe) {
   throw CLI::Success();
 }
 
-/// The options of one section of the help.
-class Section {
- public:
-  Section(CLI::App& app, std::string title) : app_(app), title_(std::move(title)) {}
-
-  template <class T>
-  CLI::Option* option(const char* name, const char* type, T& value, const std::string& text) {
-    return app_.add_option(name, value, text)->type_name(type)->group(title_);
-  }
-  CLI::Option* flag(const char* name, const std::function<void()>& raised, const std::string& text) {
-    return app_.add_flag_callback(name, raised, text)->group(title_);
-  }
-
- private:
-  CLI::App& app_;
-  std::string title_;
-};
-
 void add_run_options(CLI::App& app, Arguments& arguments) {
-  Section section(app, "What is trained");
+  OptionSection section(app, "What is trained");
   section.option("--model", "NAME", arguments.model, "The network: " + joined(model_names()));
   section.option("--dataset", "NAME", arguments.dataset, "The images: " + joined(dataset_names()));
   section.option("--data", "DIR", arguments.data,
@@ -110,6 +93,9 @@ void add_run_options(CLI::App& app, Arguments& arguments) {
                  "data_batch_1.bin ... (CIFAR-10), wnids.txt, train and val (TinyImageNet),\n"
                  "train-images-idx3-ubyte ... (Fashion-MNIST;\n"
                  "left out: /usr/share/datasets/fashion-mnist, where Debian has them)");
+  section.option("--recipe", "NAME", arguments.recipe,
+                 "A set of values, or a row of the paper's tables with its network, data set and regularizer,\n"
+                 "see --list-recipes (default: the model's)");
   CLI::Option* autoaugment = section.flag(
       "--autoaugment", [&arguments] { arguments.autoaugment = true; },
       "Also change training images by AutoAugment's policy for CIFAR");
@@ -117,6 +103,7 @@ void add_run_options(CLI::App& app, Arguments& arguments) {
       .flag(
           "--no-autoaugment", [&arguments] { arguments.autoaugment = false; }, "Only crop and mirror them")
       ->excludes(autoaugment);
+  section.option("--padding", "N", arguments.padding, "Move training images by up to N pixels (default: 4)");
   section.option("--cutout", "N", arguments.cutout, "Also cut a square of N x N pixels out of each training image");
   section
       .option("--mean", "X,X,X", arguments.mean,
@@ -129,87 +116,8 @@ void add_run_options(CLI::App& app, Arguments& arguments) {
   section.option("--limit-test", "N", arguments.limit_test, "Test on only N images, drawn by the seed");
 }
 
-void add_regularizer_options(CLI::App& app, Arguments& arguments) {
-  Section section(app, "Regularization");
-  section.option("--regularizer", "NAME", arguments.regularizer, "mma (default), none, or one of --list-regularizers");
-  section.option("--coefficient", "X", arguments.coefficient,
-                 "Weight of its loss (default: for mma the recipe's, 0.07, with skip connections 0.03;\n"
-                 "for the others see --list-regularizers)");
-  section.option("--scope", "NAME", arguments.scope, "Its layers: all (default), hidden, output");
-  section.option("--refresh-every", "N", arguments.refresh_every,
-                 "Search nearest filters every N steps (default: 1); angles and gradients are exact in between");
-}
-
-void add_optimizer_options(CLI::App& app, Arguments& arguments) {
-  Section section(app, "Optimization by SGD (default: the recipe's values)");
-  section.option("--recipe", "NAME", arguments.recipe,
-                 "A set of values, or a row of the paper's tables with its network, data set and regularizer,\n"
-                 "see --list-recipes (default: the model's)");
-  section.option("--epochs", "N", arguments.epochs, "Passes over the training images");
-  section.option("--batch", "N", arguments.batch, "Images a step");
-  section.option("--lr", "X", arguments.learning_rate, "Learning rate of the first epoch");
-  section
-      .option("--milestones", "N,N", arguments.milestones,
-              "Epochs after which the rate falls, such as 81,122\n"
-              "(default: the recipe's; with --epochs at the same fractions of the run)")
-      ->delimiter(',');
-  section.option("--lr-divisor", "X", arguments.rate_divisor, "What it is divided by there");
-  section.option("--momentum", "X", arguments.momentum, "Momentum");
-  section.option("--weight-decay", "X", arguments.weight_decay, "Weight decay, of all parameters");
-  CLI::Option* nesterov = section.flag(
-      "--nesterov", [&arguments] { arguments.nesterov = true; }, "Nesterov's form of momentum");
-  section
-      .flag(
-          "--no-nesterov", [&arguments] { arguments.nesterov = false; }, "The plain form")
-      ->excludes(nesterov);
-}
-
-void add_machine_options(CLI::App& app, Arguments& arguments) {
-  Section section(app, "The run");
-  section.option("--out", "DIR", arguments.out,
-                 "The run's folder (default: runs/MODEL-DATASET-REGULARIZER-seedN,\n"
-                 "for a row of the paper's tables runs/RECIPE-seedN)");
-  section.flag(
-      "--resume", [&arguments] { arguments.resume = true; },
-      "Go on with the interrupted run in --out; needs no other option");
-  section.option("--export", "FILE.safetensors", arguments.exported,
-                 "When the run is finished, write its weights alone, for Python's safetensors and PyTorch;\n"
-                 "without --model, --recipe and --resume: those of the run in --out, instead of training");
-  section.option("--checkpoint-steps", "N", arguments.checkpoint_steps,
-                 "Write a checkpoint also after each N steps, not only after each epoch");
-  section.option("--seed", "N", arguments.seed, "Seed of all random numbers (default: 1)")
-      ->check([](const std::string& text) {  // which the conversion would wrap around
-        return text.starts_with('-') ? text + ", but a whole number not below 0 is needed" : std::string();
-      });
-  section.option("--threads", "N", arguments.threads,
-                 "CPU threads (default: all cores); the same seed and threads give\n"
-                 "the same numbers, bit for bit");
-  section.option("--device", "NAME", arguments.device, "cpu (default), cuda");
-  section.option("--precision", "NAME", arguments.precision,
-                 "Of convolutions and matrix products: float32 (default), bf16 (autocast; the weights,\n"
-                 "their gradients, the loss and the regularizer stay in float32)");
-  CLI::Option* channels_last = section.flag(
-      "--channels-last", [&arguments] { arguments.channels_last = true; },
-      "Keep a pixel's channels side by side in memory (default on a CPU, where it measured 1.1 to\n"
-      "1.3 times as fast for ResNet20 and VGG11, and with bf16; not measured on a GPU)");
-  section
-      .flag(
-          "--no-channels-last", [&arguments] { arguments.channels_last = false; },
-          "Keep each channel's pixels side by side")
-      ->excludes(channels_last);
-  section.flag(
-      "--deterministic", [&arguments] { arguments.deterministic = true; },
-      "Refuse every operation whose numbers may differ from run to run (default: only cuDNN is held to that)");
-  section.flag(
-      "--cudnn-benchmark", [&arguments] { arguments.cudnn_benchmark = true; },
-      "Let cuDNN try its algorithms and take the fastest; two runs then differ in their last bits");
-  section.flag(
-      "--cuda-graph", [&arguments] { arguments.cuda_graph = true; },
-      "With --device cuda: capture the step in a CUDA graph and replay it");
-}
-
 void add_other_jobs(CLI::App& app, Arguments& arguments) {
-  Section section(app, "Instead of training");
+  OptionSection section(app, "Instead of training");
   section.option("--evaluate", "FILE", arguments.evaluate,
                  "Print the test accuracy of weights: a checkpoint of mma-train, or with --model and\n"
                  "--dataset a state dict in safetensors or by Python's torch.save");
@@ -270,6 +178,81 @@ void refuse_contradiction(const char* flag, const std::optional<T>& given, const
 
 }  // namespace
 
+void add_regularizer_options(CLI::App& app, Arguments& arguments) {
+  OptionSection section(app, "Regularization");
+  section.option("--regularizer", "NAME", arguments.regularizer,
+                 "mma (default), none, or one of mma-train --list-regularizers");
+  section.option("--coefficient", "X", arguments.coefficient,
+                 "Weight of its loss (default: for mma the recipe's, 0.07, with skip connections 0.03;\n"
+                 "for the others see that list)");
+  section.option("--scope", "NAME", arguments.scope, "Its layers: all, hidden, output (default: the recipe's)");
+  section.option("--refresh-every", "N", arguments.refresh_every,
+                 "Search nearest filters every N steps (default: 1); angles and gradients are exact in between");
+}
+
+void add_optimizer_options(CLI::App& app, Arguments& arguments) {
+  OptionSection section(app, "Optimization by SGD (default: the recipe's values)");
+  section.option("--epochs", "N", arguments.epochs, "Passes over the training images");
+  section.option("--batch", "N", arguments.batch, "Images a step");
+  section.option("--lr", "X", arguments.learning_rate, "Learning rate of the first epoch");
+  section
+      .option("--milestones", "N,N", arguments.milestones,
+              "Epochs after which the rate falls, such as 81,122\n"
+              "(default: the recipe's; with --epochs at the same fractions of the run)")
+      ->delimiter(',');
+  section.option("--lr-divisor", "X", arguments.rate_divisor, "What it is divided by there");
+  section.option("--momentum", "X", arguments.momentum, "Momentum");
+  section.option("--weight-decay", "X", arguments.weight_decay, "Weight decay, of all parameters");
+  CLI::Option* nesterov = section.flag(
+      "--nesterov", [&arguments] { arguments.nesterov = true; }, "Nesterov's form of momentum");
+  section
+      .flag(
+          "--no-nesterov", [&arguments] { arguments.nesterov = false; }, "The plain form")
+      ->excludes(nesterov);
+}
+
+void add_machine_options(CLI::App& app, Arguments& arguments, const std::string& default_folder) {
+  OptionSection section(app, "The run");
+  section.option("--out", "DIR", arguments.out, "The run's folder (default: " + default_folder + ")");
+  section.flag(
+      "--resume", [&arguments] { arguments.resume = true; },
+      "Go on with the interrupted run in --out; needs no other option");
+  section.option("--export", "FILE.safetensors", arguments.exported,
+                 "When the run is finished, write its weights alone, for Python's safetensors and PyTorch;\n"
+                 "with --out alone: those of the run there, instead of training");
+  section.option("--checkpoint-steps", "N", arguments.checkpoint_steps,
+                 "Write a checkpoint also after each N steps, not only after each epoch");
+  section.option("--seed", "N", arguments.seed, "Seed of all random numbers (default: 1)")
+      ->check([](const std::string& text) {  // which the conversion would wrap around
+        return text.starts_with('-') ? text + ", but a whole number not below 0 is needed" : std::string();
+      });
+  section.option("--threads", "N", arguments.threads,
+                 "CPU threads (default: all cores); the same seed and threads give\n"
+                 "the same numbers, bit for bit");
+  section.option("--device", "NAME", arguments.device, "cpu (default), cuda");
+  section.option("--precision", "NAME", arguments.precision,
+                 "Of convolutions and matrix products: float32 (default), bf16 (autocast; the weights,\n"
+                 "their gradients, the loss and the regularizer stay in float32)");
+  CLI::Option* channels_last = section.flag(
+      "--channels-last", [&arguments] { arguments.channels_last = true; },
+      "Keep a pixel's channels side by side in memory (default on a CPU, where it measured 1.1 to\n"
+      "1.3 times as fast for ResNet20 and VGG11, and with bf16; not measured on a GPU)");
+  section
+      .flag(
+          "--no-channels-last", [&arguments] { arguments.channels_last = false; },
+          "Keep each channel's pixels side by side")
+      ->excludes(channels_last);
+  section.flag(
+      "--deterministic", [&arguments] { arguments.deterministic = true; },
+      "Refuse every operation whose numbers may differ from run to run (default: only cuDNN is held to that)");
+  section.flag(
+      "--cudnn-benchmark", [&arguments] { arguments.cudnn_benchmark = true; },
+      "Let cuDNN try its algorithms and take the fastest; two runs then differ in their last bits");
+  section.flag(
+      "--cuda-graph", [&arguments] { arguments.cuda_graph = true; },
+      "With --device cuda: capture the step in a CUDA graph and replay it");
+}
+
 std::optional<Arguments> read_command_line(int argc, char** argv) {
   Arguments arguments;
   arguments.words.assign(argv, argv + argc);
@@ -280,7 +263,8 @@ std::optional<Arguments> read_command_line(int argc, char** argv) {
   add_run_options(app, arguments);
   add_regularizer_options(app, arguments);
   add_optimizer_options(app, arguments);
-  add_machine_options(app, arguments);
+  add_machine_options(app, arguments,
+                      "runs/MODEL-DATASET-REGULARIZER-seedN,\nfor a row of the paper's tables runs/RECIPE-seedN");
   add_other_jobs(app, arguments);
   if (argc <= 1) {
     std::fputs(app.help().c_str(), stdout);
@@ -330,7 +314,11 @@ Settings settings_of_new_run(const Arguments& arguments) {
   check_known("--dataset", settings.dataset, dataset_names());
   settings.data = data_folder(arguments.data, settings.dataset);
 
-  const Recipe& recipe = arguments.recipe ? named : recipe_for(settings.model, settings.dataset);
+  complete(settings, arguments, arguments.recipe ? named : recipe_for(settings.model, settings.dataset));
+  return settings;
+}
+
+void complete(Settings& settings, const Arguments& arguments, const Recipe& recipe) {
   settings.recipe = recipe.name;
   settings.epochs = given_or(arguments.epochs, recipe.epochs);
   settings.batch = given_or(arguments.batch, recipe.batch);
@@ -344,6 +332,7 @@ Settings settings_of_new_run(const Arguments& arguments) {
   settings.dropout = given_or(arguments.dropout, recipe.dropout);
   settings.autoaugment = given_or(arguments.autoaugment, recipe.autoaugment);
   settings.cutout = given_or(arguments.cutout, recipe.cutout);
+  settings.padding = given_or(arguments.padding, recipe.padding);
   settings.mean = given_or(arguments.mean, settings.mean);
   settings.deviation = given_or(arguments.deviation, settings.deviation);
 
@@ -372,7 +361,6 @@ Settings settings_of_new_run(const Arguments& arguments) {
   settings.deterministic = given_or(arguments.deterministic, settings.deterministic);
   settings.cudnn_benchmark = given_or(arguments.cudnn_benchmark, settings.cudnn_benchmark);
   check(settings);
-  return settings;
 }
 
 std::string default_out(const Settings& settings) {
@@ -403,6 +391,7 @@ void apply_to_resumed_run(const Arguments& arguments, const std::string& out, Se
   refuse_contradiction("--dropout", arguments.dropout, settings.dropout, out);
   refuse_contradiction("--autoaugment", arguments.autoaugment, settings.autoaugment, out);
   refuse_contradiction("--cutout", arguments.cutout, settings.cutout, out);
+  refuse_contradiction("--padding", arguments.padding, settings.padding, out);
   refuse_contradiction("--mean", arguments.mean, settings.mean, out);
   refuse_contradiction("--deviation", arguments.deviation, settings.deviation, out);
   refuse_contradiction("--seed", arguments.seed, settings.seed, out);

@@ -5,7 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "train/recipe.hpp"
 #include "train/settings.hpp"
+
+namespace CLI {
+class App;
+}
 
 namespace mma::examples {
 
@@ -13,7 +18,8 @@ namespace mma::examples {
 struct Arguments {
   std::optional<std::string> model, dataset, data, recipe, regularizer, scope, device, precision;
   std::optional<double> coefficient, learning_rate, momentum, weight_decay, rate_divisor, dropout;
-  std::optional<int64_t> epochs, batch, limit_train, limit_test, threads, checkpoint_steps, cutout, refresh_every;
+  std::optional<int64_t> epochs, batch, limit_train, limit_test, threads, checkpoint_steps, cutout, padding,
+      refresh_every;
   std::optional<uint64_t> seed;
   std::optional<bool> autoaugment, nesterov, channels_last, cuda_graph, deterministic, cudnn_benchmark;
   std::optional<std::vector<int64_t>> milestones;
@@ -34,6 +40,14 @@ std::optional<Arguments> read_command_line(int argc, char** argv);
 
 /// True when all that is wanted are the weights of the run in --out.
 bool exports_without_training(const Arguments& arguments);
+
+/// The options that every training program has, as sections of its help.
+void add_regularizer_options(CLI::App& app, Arguments& arguments);
+void add_optimizer_options(CLI::App& app, Arguments& arguments);
+void add_machine_options(CLI::App& app, Arguments& arguments, const std::string& default_folder);
+
+/// Fills in all but the model, the data set and its folder: what was given, else the recipe's; checked.
+void complete(Settings& settings, const Arguments& arguments, const Recipe& recipe);
 
 /// The settings of a new run: the recipe's values where nothing was given, checked.
 Settings settings_of_new_run(const Arguments& arguments);

@@ -148,6 +148,8 @@ void write_event_file(std::ostream& stream, const std::vector<EpochMetrics>& his
   for (const EpochMetrics& metrics : history) stream << event_record(metrics);
 }
 
+bool was_tested(const std::vector<EpochMetrics>& history) { return !std::isnan(history.back().top1); }
+
 double mean_top1_of_last_five(const std::vector<EpochMetrics>& history) {
   const size_t count = std::min<size_t>(5, history.size());
   double sum = 0;

@@ -41,7 +41,7 @@ struct EpochMetrics {
   double learning_rate = 0;
   double loss = 0;                 ///< cross entropy, mean over the epoch's images
   double regularization_loss = 0;  ///< coefficient times MMA loss, mean over the epoch's steps
-  double top1 = 0;                 ///< percent of the test images
+  double top1 = 0;                 ///< percent of the test images; NaN where there are none
   double top5 = 0;
   AngleSummary angles;
   double seconds = 0;           ///< of the epoch, evaluation included
@@ -67,6 +67,9 @@ std::string event_record(const EpochMetrics& metrics);
 
 /// A whole event file.
 void write_event_file(std::ostream& stream, const std::vector<EpochMetrics>& history);
+
+/// False for a run without test images.
+bool was_tested(const std::vector<EpochMetrics>& history);
 
 /// The paper's figure of merit: the mean top-1 of the last five epochs, or of all when there are fewer.
 double mean_top1_of_last_five(const std::vector<EpochMetrics>& history);

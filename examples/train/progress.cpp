@@ -41,8 +41,8 @@ void PlainProgress::epoch(const EpochMetrics& metrics, int64_t epochs, bool regu
   std::string line = formatted("epoch %*lld/%s  loss %.4f", static_cast<int>(total.size()),
                                static_cast<long long>(metrics.epoch), total.c_str(), metrics.loss);
   if (regularized) line += formatted("  reg %+.4f", metrics.regularization_loss);
-  line += formatted("  top-1 %.2f %%  top-5 %.2f %%  minimal angle %.1f deg  rate %g  ", metrics.top1, metrics.top5,
-                    metrics.angles.mean_minimal_angle(), metrics.learning_rate);
+  if (!std::isnan(metrics.top1)) line += formatted("  top-1 %.2f %%  top-5 %.2f %%", metrics.top1, metrics.top5);
+  line += formatted("  minimal angle %.1f deg  rate %g  ", metrics.angles.mean_minimal_angle(), metrics.learning_rate);
   stream_ << line << duration(metrics.seconds) << std::endl;
 }
 

@@ -23,7 +23,8 @@ struct Recipe {
   bool nesterov = false;
   double dropout = 0;
   bool autoaugment = false;
-  int64_t cutout = 0;  ///< the square's side in pixels; 0: none
+  int64_t padding = 4;  ///< images are moved by up to so many pixels
+  int64_t cutout = 0;   ///< the square's side in pixels; 0: none
   std::string regularizer = "mma";
   std::string scope = "all";
   double coefficient = 0;  ///< of MMA regularization

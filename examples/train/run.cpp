@@ -258,11 +258,14 @@ int Run::stop() {
 
 int Run::end() {
   const EpochMetrics& last = record_.history.back();
-  progress_.say(c10::str("last epoch: top-1 ", percent(last.top1), ", top-5 ", percent(last.top5),
-                         "; mean top-1 of the last five epochs: ", percent(mean_top1_of_last_five(record_.history))));
+  if (was_tested(record_.history))
+    progress_.say(c10::str("last epoch: top-1 ", percent(last.top1), ", top-5 ", percent(last.top5),
+                           "; mean top-1 of the last five epochs: ", percent(mean_top1_of_last_five(record_.history))));
   if (plotting_available()) {
-    plot_run(record_.history, folder_.accuracy_plot(), folder_.angles_plot());
-    progress_.say(c10::str("pictures: ", folder_.accuracy_plot().string(), ", ", folder_.angles_plot().string()));
+    if (was_tested(record_.history)) plot_accuracy(record_.history, folder_.accuracy_plot());
+    plot_angles(record_.history, folder_.angles_plot());
+    progress_.say(c10::str("pictures: ", was_tested(record_.history) ? folder_.accuracy_plot().string() + ", " : "",
+                           folder_.angles_plot().string()));
   } else {
     progress_.say("no pictures: gnuplot is not installed");
   }

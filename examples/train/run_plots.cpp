@@ -81,11 +81,13 @@ std::pair<double, double> angle_range(const std::vector<Plot>& panels) {
 
 }  // namespace
 
-void plot_run(const std::vector<EpochMetrics>& history, const std::filesystem::path& accuracy,
-              const std::filesystem::path& angles) {
-  write_png(accuracy, {accuracy_panel({by_epoch("top-1", history, &EpochMetrics::top1),
-                                       by_epoch("top-5", history, &EpochMetrics::top5)})});
-  write_png(angles, {angle_panel(angles_over_training(history))});
+void plot_accuracy(const std::vector<EpochMetrics>& history, const std::filesystem::path& path) {
+  write_png(path, {accuracy_panel({by_epoch("top-1", history, &EpochMetrics::top1),
+                                   by_epoch("top-5", history, &EpochMetrics::top5)})});
+}
+
+void plot_angles(const std::vector<EpochMetrics>& history, const std::filesystem::path& path) {
+  write_png(path, {angle_panel(angles_over_training(history))});
 }
 
 void plot_comparison(const std::vector<NamedHistory>& runs, const std::filesystem::path& path) {

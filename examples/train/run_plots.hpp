@@ -9,10 +9,11 @@
 
 namespace mma::examples {
 
-/// One run: top-1 and top-5 by epoch; the layers' minimal angles over the training, after up to six of its
-/// epochs.
-void plot_run(const std::vector<EpochMetrics>& history, const std::filesystem::path& accuracy,
-              const std::filesystem::path& angles);
+/// One run: top-1 and top-5 by epoch.
+void plot_accuracy(const std::vector<EpochMetrics>& history, const std::filesystem::path& path);
+
+/// One run: the layers' minimal angles over the training, after up to six of its epochs.
+void plot_angles(const std::vector<EpochMetrics>& history, const std::filesystem::path& path);
 
 struct NamedHistory {
   std::string name;

@@ -164,6 +164,7 @@ void check(const Settings& settings) {
   require(settings.dropout >= 0 && settings.dropout < 1,
           c10::str("--dropout ", settings.dropout, ": a share from 0 to below 1 is needed"));
   require_at_least_zero("--cutout", static_cast<double>(settings.cutout));
+  require_at_least_zero("--padding", static_cast<double>(settings.padding));
   check_normalisation(settings.mean, settings.deviation);
   require(!(settings.deterministic && settings.cudnn_benchmark),
           "--deterministic and --cudnn-benchmark exclude each other: cuDNN's choice differs from run to run");

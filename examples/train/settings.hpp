@@ -12,7 +12,7 @@ namespace mma::examples {
 /// What a face network's training has beside the rest.
 struct FaceSettings {
   int64_t channels = 3;                ///< 1: grey
-  int64_t embedding = 512;             ///< dimension of a face's feature
+  int64_t embedding = 0;               ///< dimension of a face's feature; 0: the network's own
   double angle_factor = 1;             ///< m1 of cos(m1 * theta + m2) - m3
   double angular_margin = 0.5;         ///< m2, in radians
   double cosine_margin = 0;            ///< m3
