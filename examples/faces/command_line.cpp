@@ -15,9 +15,10 @@ constexpr const char* about = "Trains networks that tell faces apart, and verifi
 
 constexpr const char* footer =
     "Example:\n"
+    "  mma-faces train --data lfw --model ir-small --grey --min-images 4 --exclude-pairs lfw/pairs.txt --out runs/faces\n"
     "  mma-faces verify runs/faces/checkpoint.safetensors --pairs lfw/pairs.txt --images lfw --roc roc.png\n"
     "\n"
-    "mma-faces verify --help says the rest.";
+    "mma-faces train --help and mma-faces verify --help say the rest.";
 
 constexpr const char* verify_footer =
     "The protocol is that of LFW: for each fold the threshold on the distance of a pair's features is chosen on the\n"
@@ -81,6 +82,8 @@ void add_verify(CLI::App& app, VerifyArguments& arguments) {
 
 std::optional<FacesArguments> read_faces_command_line(int argc, char** argv) {
   VerifyArguments verify;
+  FaceTrainArguments train;
+  train.common.words.assign(argv, argv + argc);
   CLI::App app{about, "mma-faces"};
   app.footer(footer);
   app.get_formatter()->column_width(30);
@@ -88,6 +91,8 @@ std::optional<FacesArguments> read_faces_command_line(int argc, char** argv) {
   app.require_subcommand(0, 1);
   CLI::App* verify_app = app.add_subcommand("verify", "Measure a network on pairs of faces, by LFW's protocol");
   add_verify(*verify_app, verify);
+  CLI::App* train_app = app.add_subcommand("train", "Train a network on image folders by ArcFace or ArcFace+");
+  add_face_train_options(*train_app, train);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // help and version come as exceptions
@@ -97,6 +102,7 @@ std::optional<FacesArguments> read_faces_command_line(int argc, char** argv) {
     throw UserError(std::string(error.what()) + " (see --help)");
   }
   if (verify_app->parsed()) return verify;
+  if (train_app->parsed()) return train;
   std::cout << app.help();
   return std::nullopt;
 }

@@ -1,7 +1,8 @@
-// mma-faces: verifies networks that tell faces apart.
+// mma-faces: trains and verifies networks that tell faces apart.
 #include <iostream>
 
 #include "common/error.hpp"
+#include "common/threads.hpp"
 #include "faces/command_line.hpp"
 
 namespace {
@@ -11,6 +12,10 @@ using namespace mma::examples;
 int run(int argc, char** argv) {
   const std::optional<FacesArguments> arguments = read_faces_command_line(argc, argv);
   if (!arguments) return 0;
+  if (const auto* training = std::get_if<FaceTrainArguments>(&*arguments)) {
+    wait_without_spinning(argv);
+    return train_faces(*training, *progress_on_stdout());
+  }
   verify(std::get<VerifyArguments>(*arguments), std::cout);
   return 0;
 }

@@ -1,10 +1,8 @@
 // mma-train: trains image classifiers with and without MMA regularization, resumes, evaluates and compares them.
-#include <unistd.h>
-
-#include <cstdlib>
 #include <iostream>
 
 #include "common/error.hpp"
+#include "common/threads.hpp"
 #include "train/command_line.hpp"
 #include "train/compare.hpp"
 #include "train/evaluate.hpp"
@@ -13,15 +11,6 @@
 namespace {
 
 using namespace mma::examples;
-
-/// LibTorch's threads wait for each other by spinning. Where another program wants a core too, that makes a step
-/// several times slower (measured: 26 s instead of 8 s). OpenMP reads the choice only when it is loaded: so load it
-/// anew.
-void wait_without_spinning(char** argv) {
-  if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
-  ::setenv("OMP_WAIT_POLICY", "passive", 1);
-  ::execv("/proc/self/exe", argv);  // returns only when it fails: then this goes on as it is
-}
 
 int run(int argc, char** argv) {
   const std::optional<Arguments> arguments = read_command_line(argc, argv);

@@ -108,6 +108,13 @@ bool draws_random_numbers(AnyObjective objective) {
                      [](const auto& a, const auto& b) { return a.first == b.first && at::equal(a.second, b.second); });
 }
 
+/// All but the frozen ones.
+NamedTensors trained_parameters_of(const torch::nn::Module& model) {
+  NamedTensors parameters = parameters_of(model);
+  std::erase_if(parameters, [](const auto& parameter) { return !parameter.second.requires_grad(); });
+  return parameters;
+}
+
 /// Keeps what a CUDA graph reads or writes in one place in memory.
 void copy_into(at::Tensor& place, const at::Tensor& batch) { place.defined() ? place.copy_(batch) : place = batch; }
 
@@ -182,7 +189,7 @@ Training::Training(const Settings& settings, Dataset dataset, const Trainer& tra
   use_deterministic_algorithms(settings);
   at::manual_seed(settings.seed);
   model_ = make_network(settings, dataset_, trainer);
-  sgd_.emplace(parameters_of(*model_), SgdOptions{settings.momentum, settings.weight_decay, settings.nesterov});
+  sgd_.emplace(trained_parameters_of(*model_), SgdOptions{settings.momentum, settings.weight_decay, settings.nesterov});
   if (settings.regularizer != "none") {
     const NamedObjective& objective = objective_named(settings.regularizer, "--regularizer");
     regularizer_.emplace(*model_, objective.make(settings.seed), regularizer_options(settings));
