@@ -15,7 +15,8 @@ constexpr const char* about = "Trains networks that tell faces apart, and verifi
 
 constexpr const char* footer =
     "Example:\n"
-    "  mma-faces train --data lfw --model ir-small --grey --min-images 4 --exclude-pairs lfw/pairs.txt --out runs/faces\n"
+    "  mma-faces train --data lfw --model ir-small --grey --min-images 4 --exclude-pairs lfw/pairs.txt --out "
+    "runs/faces\n"
     "  mma-faces verify runs/faces/checkpoint.safetensors --pairs lfw/pairs.txt --images lfw --roc roc.png\n"
     "\n"
     "mma-faces train --help and mma-faces verify --help say the rest.";

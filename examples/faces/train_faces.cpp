@@ -136,6 +136,7 @@ Settings settings_of_new_face_run(const FaceTrainArguments& arguments) {
   settings.faces->channels = arguments.grey ? 1 : 3;
   check_faces(*settings.faces);
   complete(settings, arguments.common, face_recipe());
+  require(settings.batch >= 2, "--batch 1: at least 2 is needed, as the embedding is normalised over the batch");
   return settings;
 }
 

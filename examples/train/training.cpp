@@ -199,7 +199,9 @@ Training::Training(const Settings& settings, Dataset dataset, const Trainer& tra
 }
 
 int64_t Training::steps_per_epoch() const {
-  return (dataset_.train.labels.size(0) + settings_.batch - 1) / settings_.batch;
+  const int64_t count = dataset_.train.labels.size(0), batch = settings_.batch;
+  const bool one_is_left = count % batch == 1 && count > batch;
+  return (count + batch - 1) / batch - (one_is_left ? 1 : 0);
 }
 
 int64_t Training::parameter_count() const {
@@ -209,7 +211,8 @@ int64_t Training::parameter_count() const {
 }
 
 int64_t Training::images_in_step(int64_t step) const {
-  return std::min(settings_.batch, dataset_.train.labels.size(0) - step * settings_.batch);
+  const int64_t left = dataset_.train.labels.size(0) - step * settings_.batch;
+  return step + 1 == steps_per_epoch() ? left : settings_.batch;
 }
 
 at::Tensor Training::batch_of(int64_t epoch, int64_t step, at::Tensor& labels) {

@@ -85,6 +85,19 @@ std::pair<double, double> losses_around_an_update(Settings settings) {
   return {before, training.sums().cross_entropy / 8};
 }
 
+TEST(Steps, ALastBatchOfOneImageJoinsTheOneBefore) {
+  Settings settings = tiny_settings();
+  for (const auto& [batch, sizes] : std::vector<std::pair<int64_t, std::vector<int64_t>>>{
+           {8, {8, 8, 4}}, {19, {20}}, {20, {20}}, {10, {10, 10}}, {1, std::vector<int64_t>(20, 1)}}) {
+    settings.batch = batch;
+    const Training training(settings, tiny_dataset());
+    ASSERT_EQ(training.steps_per_epoch(), std::ssize(sizes)) << batch;
+    for (int64_t step = 0; step < std::ssize(sizes); ++step) {
+      EXPECT_EQ(training.images_in_step(step), sizes[static_cast<size_t>(step)]) << batch;
+    }
+  }
+}
+
 TEST(Precision, IsBfloat16WhereItWasAskedForAndNowhereElse) {
   const at::Tensor a = at::randn({8, 16}), b = at::randn({16, 8});
   const auto type = [&] { return at::matmul(a, b).scalar_type(); };
