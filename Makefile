@@ -1,6 +1,6 @@
 # make demo   installs what is missing, builds, trains ResNet20 on Fashion-MNIST without and with MMA, shows a table
 # make test   the same set-up, then every test
-# make bench  what MMA costs on this machine's CPU, against the paper's formula and the floor, as one table
+# make bench  what MMA costs on this machine's CPU, against the paper's formula and the floor, and on a face network's head
 # make data-cifar100   downloads CIFAR-100 from its publisher into data/
 #
 # Build by hand with the presets of CMakePresets.json.
@@ -29,7 +29,7 @@ bench:
 	export CMAKE_PREFIX_PATH="$$prefix" && \
 	cmake --preset bench > /dev/null && \
 	cmake --build --preset bench --parallel $(JOBS) > /dev/null && \
-	build-bench/bin/bench-cpu
+	build-bench/bin/bench-cpu && build-bench/bin/bench-head
 
 data-cifar100:
 	@examples/train/download-cifar100.sh data
