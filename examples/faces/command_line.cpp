@@ -103,7 +103,10 @@ std::optional<FacesArguments> read_faces_command_line(int argc, char** argv) {
     throw UserError(std::string(error.what()) + " (see --help)");
   }
   if (verify_app->parsed()) return verify;
-  if (train_app->parsed()) return train;
+  if (train_app->parsed()) {
+    check_face_train_options(*train_app);
+    return train;
+  }
   std::cout << app.help();
   return std::nullopt;
 }

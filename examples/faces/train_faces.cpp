@@ -98,17 +98,17 @@ void add_head_options(CLI::App& app, FaceTrainArguments& arguments) {
   section.option("--scale", "X", arguments.faces.scale, "Length of the embeddings (default: 64)");
 }
 
-/// A resumed run keeps what it is; only what may change can be given.
-void refuse_with_resume(CLI::App& app) {
-  CLI::Option* resume = app.get_option("--resume");
+}  // namespace
+
+void check_face_train_options(const CLI::App& app) {
+  if (app.get_option("--resume")->count() == 0) return;
   for (const char* name :
        {"--model", "--embedding", "--grey", "--min-images", "--hold-out", "--exclude-pairs", "--exclude-folds",
         "--skip-bad", "--margin", "--angle-factor", "--cosine-margin", "--scale"}) {
-    app.get_option(name)->excludes(resume);
+    if (app.get_option(name)->count() == 0) continue;
+    throw UserError(c10::str(name, " belongs to a new run: leave it out to resume, or choose another --out"));
   }
 }
-
-}  // namespace
 
 void add_face_train_options(CLI::App& app, FaceTrainArguments& arguments) {
   app.footer(footer);
@@ -118,7 +118,6 @@ void add_face_train_options(CLI::App& app, FaceTrainArguments& arguments) {
   add_regularizer_options(app, arguments.common);
   add_optimizer_options(app, arguments.common);
   add_machine_options(app, arguments.common, "runs/MODEL-faces-REGULARIZER-seedN");
-  refuse_with_resume(app);
 }
 
 Settings settings_of_new_face_run(const FaceTrainArguments& arguments) {

@@ -16,6 +16,10 @@ struct FaceTrainArguments {
 
 void add_face_train_options(CLI::App& app, FaceTrainArguments& arguments);
 
+/// Once they are read. A resumed run keeps what it is: throws UserError that names the first option that would change
+/// it.
+void check_face_train_options(const CLI::App& app);
+
 /// Checked. Throws UserError that names the flag.
 Settings settings_of_new_face_run(const FaceTrainArguments& arguments);
 

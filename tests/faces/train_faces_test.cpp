@@ -169,7 +169,7 @@ TEST_F(TrainFaces, RefusesBadInputInOneSentence) {
   expect_success(run_into("run", {"--epochs", "1"}));
   EXPECT_CONTAINS(refusal(run_into("run")), "already holds a run");
   EXPECT_CONTAINS(refusal({MMA_FACES_PROGRAM, "train", "--resume", "--out", at("run"), "--margin", "0.2"}),
-                  "--margin excludes --resume");
+                  "--margin belongs to a new run");
   EXPECT_CONTAINS(refusal({MMA_FACES_PROGRAM, "train", "--resume", "--out", at("run"), "--seed", "7"}),
                   "--seed 7 contradicts the run");
   ChildProcess other({MMA_TRAIN_PROGRAM, "--resume", "--out", at("run")});
