@@ -35,7 +35,7 @@ done
 
 # --- system packages -------------------------------------------------------------------------------------------------
 
-packages="libcli11-dev nlohmann-json3-dev zlib1g-dev libjpeg62-turbo-dev libpng-dev coinor-libclp-dev gnuplot-nox fonts-dejavu-core dataset-fashion-mnist curl ca-certificates python3-pip"
+packages="libcli11-dev nlohmann-json3-dev zlib1g-dev libjpeg62-turbo-dev libpng-dev coinor-libclp-dev libboost-dev gnuplot-nox fonts-dejavu-core dataset-fashion-mnist curl ca-certificates python3-pip"
 [ "$purpose" = test ] && packages="$packages libgtest-dev"
 [ "$purpose" = bench ] && packages="$packages libbenchmark-dev"
 

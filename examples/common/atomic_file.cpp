@@ -149,4 +149,8 @@ void write_atomically(const fs::path& path, const std::function<void(std::ostrea
   sync_folder(path);
 }
 
+void write_atomically(const fs::path& path, const std::string& text) {
+  write_atomically(path, [&](std::ostream& stream) { stream << text; });
+}
+
 }  // namespace mma::examples

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <ostream>
+#include <string>
 
 namespace mma::examples {
 
@@ -11,5 +12,6 @@ namespace mma::examples {
 /// Throws UserError (and removes the temporary file, leaving what was at path) when anything fails: folder absent,
 /// no permission, disk full.
 void write_atomically(const std::filesystem::path& path, const std::function<void(std::ostream&)>& write);
+void write_atomically(const std::filesystem::path& path, const std::string& text);
 
 }  // namespace mma::examples

@@ -112,14 +112,24 @@ std::string quoted(const std::string& text) {
 void write_series(std::ostream& script, const std::string& name, const Series& series) {
   script << name << " << END_OF_DATA\n";
   for (size_t i = 0; i < std::min(series.x.size(), series.y.size()); ++i) {
+    const double deviation =
+        i < series.deviation.size() && std::isfinite(series.deviation[i]) ? series.deviation[i] : 0;
     script << series.x[i] << ' ';
     if (std::isfinite(series.y[i])) {
-      script << series.y[i] << '\n';
+      script << series.y[i] << ' ' << deviation << '\n';
     } else {
-      script << "NaN\n";
+      script << "NaN NaN\n";
     }
   }
   script << "END_OF_DATA\n";
+}
+
+/// How a line is drawn: the columns of its data, and gnuplot's style.
+std::string line_style(const Series& line) {
+  const std::string points = " pointtype 7 linewidth 2";
+  if (!line.deviation.empty()) return (line.joined ? "1:2:3 with yerrorlines" : "1:2:3 with yerrorbars") + points;
+  if (!line.joined || line.x.size() == 1) return "1:2 with points" + points;
+  return "1:2 with lines linewidth 2";
 }
 
 bool has_legend(const Plot& plot) {
@@ -160,11 +170,11 @@ void write_panel(std::ostream& script, const Plot& plot) {
     const std::string own_colour = colour(index++, plot.bars.size() + plot.lines.size());
     if (std::ranges::none_of(series.y, [](double y) { return std::isfinite(y); })) return;
     write_series(script, name, series);
-    command << (command.str().empty() ? "plot " : ", ") << name << " using 1:2 with " << style << " linecolor '"
-            << own_colour << "' " << legend_entry(series);
+    command << (command.str().empty() ? "plot " : ", ") << name << " using " << style << " linecolor '" << own_colour
+            << "' " << legend_entry(series);
   };
-  for (const Series& bars : plot.bars) add(bars, "boxes fill solid 0.8 noborder");
-  for (const Series& line : plot.lines) add(line, line.x.size() == 1 ? "points pointtype 7" : "lines linewidth 2");
+  for (const Series& bars : plot.bars) add(bars, "1:2 with boxes fill solid 0.8 noborder");
+  for (const Series& line : plot.lines) add(line, line_style(line));
   write_axes(script, plot);
   if (command.str().empty()) {
     script << "set xrange [0:1]\nset yrange [0:1]\nplot NaN notitle\n";

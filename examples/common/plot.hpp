@@ -13,7 +13,9 @@ namespace mma::examples {
 struct Series {
   std::string name;  ///< in the legend; empty: not listed
   std::vector<double> x;
-  std::vector<double> y;  ///< as many as x; NaN leaves a gap
+  std::vector<double> y;               ///< as many as x; NaN leaves a gap
+  std::vector<double> deviation = {};  ///< of each y, a bar up and down, NaN: none; or empty
+  bool joined = true;                  ///< by lines; otherwise points alone
 };
 
 /// One panel: axes with lines, bars or both.

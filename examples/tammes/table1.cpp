@@ -17,7 +17,9 @@
 #include "common/atomic_file.hpp"
 #include "common/error.hpp"
 #include "common/interruption.hpp"
+#include "common/machine.hpp"
 #include "common/objectives.hpp"
+#include "common/table.hpp"
 #include "common/terminal.hpp"
 #include "tammes/known_values.hpp"
 #include "tammes/points_file.hpp"
@@ -210,25 +212,6 @@ double Table::seconds_of(bool of_annealed) const {
   return seconds;
 }
 
-std::string joined(const std::vector<std::string>& words, const std::string& separator) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : separator) + word;
-  return text;
-}
-
-std::string as_markdown(std::vector<std::vector<std::string>> lines) {
-  lines.insert(lines.begin() + 1, std::vector<std::string>(lines[0].size(), "---:"));
-  std::string text;
-  for (const auto& line : lines) text += "| " + joined(line, " | ") + " |\n";
-  return text;
-}
-
-std::string as_csv(const std::vector<std::vector<std::string>>& lines) {
-  std::string text;
-  for (const auto& line : lines) text += joined(line, ",") + "\n";
-  return text;
-}
-
 /// Two lines of titles, because theirs are wider than the figures.
 std::string as_text(const std::vector<std::vector<std::string>>& lines) {
   std::vector<std::vector<std::string>> parted(1);
@@ -244,14 +227,6 @@ std::string as_text(const std::vector<std::vector<std::string>>& lines) {
   return stream.str();
 }
 
-std::string cpu_model() {
-  std::ifstream stream("/proc/cpuinfo");
-  for (std::string line; std::getline(stream, line);) {
-    if (line.starts_with("model name")) return line.substr(std::min(line.find(": ") + 2, line.size()));
-  }
-  return "an unknown processor";
-}
-
 std::string how_it_was_made(const Table1Arguments& arguments, const Table& table) {
   return c10::str(
       "Minimal angles in degrees. The objectives by the paper's method, best of ", seeds_of(arguments), ", ",
@@ -259,13 +234,9 @@ std::string how_it_was_made(const Table1Arguments& arguments, const Table& table
       " iterations; annealed: this project's solver, polished.\nThe paper's figures are those of its Table 1 "
       "(0: two points coincide).\nmma ",
       mma::version, ", mma-tammes table1 --seeds ", arguments.seeds, " --first-seed ", arguments.first_seed, " on ",
-      std::thread::hardware_concurrency(), " cores (", cpu_model(), "): annealed column ",
+      machine_description("cpu"), ": annealed column ",
       duration(table.seconds_of(true)), " by the clock, the objectives together ", duration(table.seconds_of(false)),
       " on one core each.\n");
-}
-
-void write_text(const fs::path& path, const std::string& text) {
-  write_atomically(path, [&](std::ostream& stream) { stream << text; });
 }
 
 }  // namespace
@@ -287,9 +258,9 @@ int table1(const Table1Arguments& arguments) {
   const fs::path folder = arguments.out;
   const std::string words = how_it_was_made(arguments, table);
   const std::string text = as_text(table.lines(true));
-  write_text(folder / "table1.txt", text + "\n" + words);
-  write_text(folder / "table1.csv", as_csv(table.lines(false)));
-  write_text(folder / "table1.md", as_markdown(table.lines(true)) + "\n" + words);
+  write_atomically(folder / "table1.txt", text + "\n" + words);
+  write_atomically(folder / "table1.csv", as_csv(table.lines(false)));
+  write_atomically(folder / "table1.md", as_markdown(table.lines(true)) + "\n" + words);
   std::cout << '\n' << text << '\n' << words;
   return 0;
 }

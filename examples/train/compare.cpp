@@ -4,20 +4,18 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <iomanip>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "common/error.hpp"
-#include "train/run.hpp"
+#include "common/table.hpp"
+#include "train/recorded_run.hpp"
 #include "train/run_plots.hpp"
+#include "train/settings.hpp"
 
 namespace mma::examples {
 namespace {
-
-namespace fs = std::filesystem;
 
 struct FinishedRun {
   std::string folder;
@@ -25,26 +23,15 @@ struct FinishedRun {
   std::vector<EpochMetrics> history;
 };
 
-std::ifstream opened(const fs::path& path, const std::string& folder) {
-  std::ifstream stream(path);
-  if (!stream) throw UserError(folder + " holds no run of mma-train: it has no " + path.filename().string());
-  return stream;
-}
-
 FinishedRun read_run(const std::string& folder) {
-  const RunFolder files{folder};
   FinishedRun run;
   run.folder = folder;
-  std::ifstream config = opened(files.config(), folder);
-  std::ifstream metrics = opened(files.metrics_jsonl(), folder);
   try {
-    run.settings = settings_from_json(nlohmann::ordered_json::parse(config).at("settings"));
-    for (std::string line; std::getline(metrics, line);) {
-      run.history.push_back(epoch_metrics_from_json(nlohmann::ordered_json::parse(line)));
-    }
+    run.settings = settings_from_json(read_config(folder).at("settings"));
   } catch (const nlohmann::json::exception&) {
-    throw UserError("the config.json or metrics.jsonl in " + folder + " is not one that mma-train wrote");
+    throw UserError("the config.json in " + folder + " is not one that mma-train wrote");
   }
+  run.history = read_history(folder);
   if (run.history.empty()) throw UserError("the run in " + folder + " has not finished an epoch yet");
   return run;
 }
@@ -53,18 +40,6 @@ std::string number(double value, int digits) {
   std::ostringstream text;
   text << std::fixed << std::setprecision(digits) << value;
   return text.str();
-}
-
-/// The median over the epochs; NaN for what an older version did not measure.
-double median(const std::vector<EpochMetrics>& history, double EpochMetrics::*member) {
-  std::vector<double> values;
-  for (const EpochMetrics& metrics : history) {
-    if (!std::isnan(metrics.*member)) values.push_back(metrics.*member);
-  }
-  if (values.empty()) return std::numeric_limits<double>::quiet_NaN();
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
 }
 
 /// The minimal angle of a layer after the last epoch.
@@ -135,17 +110,9 @@ void print_table(const std::vector<Row>& rows, std::ostream& stream) {
 
 /// The two lines of the head become one.
 void print_markdown(const std::vector<Row>& rows, std::ostream& stream) {
-  const auto print = [&](const Row& row) {
-    for (const std::string& cell : row) stream << "| " << cell << ' ';
-    stream << "|\n";
-  };
-  Row names = rows[0];
-  for (size_t i = 0; i < names.size(); ++i) names[i] += (rows[1][i].empty() ? "" : " ") + rows[1][i];
-  print(names);
-  for (size_t i = 0; i < names.size(); ++i) stream << (i < text_columns ? "|---" : "|---:");
-  stream << "|\n";
-  for (size_t i = 2; i < rows.size(); ++i) print(rows[i]);
-  stream << '\n';
+  TableLines lines(rows.begin() + 1, rows.end());
+  for (size_t i = 0; i < lines[0].size(); ++i) lines[0][i] = rows[0][i] + (rows[1][i].empty() ? "" : " ") + rows[1][i];
+  stream << as_markdown(lines, text_columns) << '\n';
 }
 
 }  // namespace

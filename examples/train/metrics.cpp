@@ -7,13 +7,12 @@
 #include <ATen/ops/stack.h>
 
 #include <algorithm>
-#include <array>
-#include <charconv>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "common/event_file.hpp"
+#include "common/table.hpp"
 
 namespace mma::examples {
 namespace {
@@ -24,13 +23,6 @@ double percent(int64_t part, int64_t whole) { return 100.0 * static_cast<double>
 
 /// JSON has no NaN: it becomes null there.
 double number_or_nan(const nlohmann::ordered_json& json) { return json.is_null() ? not_a_number : json.get<double>(); }
-
-/// The shortest text that reads back as the same double.
-std::string exact(double value) {
-  std::array<char, 32> text;
-  const auto end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
-  return {text.data(), end};
-}
 
 }  // namespace
 
@@ -150,11 +142,15 @@ void write_event_file(std::ostream& stream, const std::vector<EpochMetrics>& his
 
 bool was_tested(const std::vector<EpochMetrics>& history) { return !std::isnan(history.back().top1); }
 
-double mean_top1_of_last_five(const std::vector<EpochMetrics>& history) {
+double mean_of_last_five(const std::vector<EpochMetrics>& history, double EpochMetrics::*member) {
   const size_t count = std::min<size_t>(5, history.size());
   double sum = 0;
-  for (size_t i = history.size() - count; i < history.size(); ++i) sum += history[i].top1;
+  for (size_t i = history.size() - count; i < history.size(); ++i) sum += history[i].*member;
   return sum / static_cast<double>(count);
+}
+
+double mean_top1_of_last_five(const std::vector<EpochMetrics>& history) {
+  return mean_of_last_five(history, &EpochMetrics::top1);
 }
 
 }  // namespace mma::examples

@@ -71,7 +71,8 @@ void write_event_file(std::ostream& stream, const std::vector<EpochMetrics>& his
 /// False for a run without test images.
 bool was_tested(const std::vector<EpochMetrics>& history);
 
-/// The paper's figure of merit: the mean top-1 of the last five epochs, or of all when there are fewer.
+/// The paper's figure of merit: the mean of top-1 or top-5 over the last five epochs, or over all when there are fewer.
+double mean_of_last_five(const std::vector<EpochMetrics>& history, double EpochMetrics::*member);
 double mean_top1_of_last_five(const std::vector<EpochMetrics>& history);
 
 }  // namespace mma::examples

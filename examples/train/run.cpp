@@ -10,6 +10,7 @@
 #include "common/atomic_file.hpp"
 #include "common/error.hpp"
 #include "common/interruption.hpp"
+#include "common/machine.hpp"
 #include "common/plot.hpp"
 #include "mma/version.hpp"
 #include "train/build_info.hpp"
@@ -106,6 +107,7 @@ void Run::write_config() {
     config["version"] = version;
     config["git_commit"] = git_commit;
     config["libtorch"] = libtorch_version;
+    config["machine"] = machine_description(settings().device);
     config["command_line"] = order_.words;
     config["train_images"] = record_.train_images;
     config["test_images"] = training_.dataset().test.labels.size(0);

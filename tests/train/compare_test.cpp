@@ -134,7 +134,7 @@ TEST_F(Compare, RefusesAFolderWithoutARun) {
 TEST_F(Compare, RefusesForeignFiles) {
   write_run("foreign", "mma", 1, "{\"epoch\": 1}\n");
   EXPECT_EQ(refusal("foreign"),
-            "the config.json or metrics.jsonl in " + run("foreign") + " is not one that mma-train wrote");
+            "the metrics.jsonl in " + run("foreign") + " is not one that mma-train wrote");
 }
 
 TEST_F(Compare, RefusesARunWithoutAFinishedEpoch) {

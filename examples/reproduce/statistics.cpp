@@ -1,0 +1,100 @@
+#include "reproduce/statistics.hpp"
+
+#include <algorithm>
+#include <boost/math/distributions/non_central_t.hpp>
+#include <boost/math/distributions/students_t.hpp>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+namespace mma::examples {
+namespace {
+
+using boost::math::complement;
+using boost::math::non_central_t;
+using boost::math::students_t;
+
+constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+constexpr double confidence = 0.95;
+
+double count_of(const std::vector<double>& sample) { return static_cast<double>(sample.size()); }
+
+/// How far |T| goes with probability 1 - alpha.
+double critical_value(double degrees, double alpha) {
+  return boost::math::quantile(complement(students_t(degrees), alpha / 2));
+}
+
+constexpr TTest untested = {not_a_number, not_a_number, not_a_number, not_a_number, not_a_number, not_a_number};
+
+/// From a difference, its standard error and the degrees of freedom.
+TTest t_test(double difference, double error, double degrees) {
+  TTest test = untested;
+  test.difference = difference;
+  if (error == 0) return test;  // all values alike: they tell nothing of chance
+  test.degrees = degrees;
+  test.statistic = difference / error;
+  test.p = 2 * boost::math::cdf(complement(students_t(degrees), std::abs(test.statistic)));
+  const double margin = critical_value(degrees, 1 - confidence) * error;
+  test.low = difference - margin;
+  test.high = difference + margin;
+  return test;
+}
+
+}  // namespace
+
+double mean(const std::vector<double>& sample) {
+  return std::accumulate(sample.begin(), sample.end(), 0.0) / count_of(sample);
+}
+
+double standard_deviation(const std::vector<double>& sample) {
+  if (sample.size() < 2) return not_a_number;
+  const double middle = mean(sample);
+  double squares = 0;
+  for (const double value : sample) squares += (value - middle) * (value - middle);
+  return std::sqrt(squares / (count_of(sample) - 1));
+}
+
+double median(std::vector<double> sample) {
+  if (sample.empty()) return not_a_number;
+  std::ranges::sort(sample);
+  const size_t half = sample.size() / 2;
+  return sample.size() % 2 == 1 ? sample[half] : (sample[half - 1] + sample[half]) / 2;
+}
+
+TTest welch_test(const std::vector<double>& first, const std::vector<double>& second) {
+  if (first.size() < 2 || second.size() < 2) return untested;
+  const double of_first = std::pow(standard_deviation(first), 2) / count_of(first);
+  const double of_second = std::pow(standard_deviation(second), 2) / count_of(second);
+  const double both = of_first + of_second;
+  const double degrees = both * both /
+                         (of_first * of_first / (count_of(first) - 1) +
+                          of_second * of_second / (count_of(second) - 1));  // Welch and Satterthwaite
+  return t_test(mean(first) - mean(second), std::sqrt(both), degrees);
+}
+
+TTest paired_test(const std::vector<double>& first, const std::vector<double>& second) {
+  std::vector<double> differences;
+  for (size_t i = 0; i < std::min(first.size(), second.size()); ++i) differences.push_back(first[i] - second[i]);
+  if (differences.size() < 2) return untested;
+  const double count = count_of(differences);
+  return t_test(mean(differences), standard_deviation(differences) / std::sqrt(count), count - 1);
+}
+
+double smallest_detectable_effect(double deviation, int pairs, double alpha, double power) {
+  if (pairs < 2 || std::isnan(deviation)) return not_a_number;
+  const double degrees = pairs - 1;
+  const double critical = critical_value(degrees, alpha);
+  const auto probability_of_finding = [&](double noncentrality) {
+    const non_central_t distribution(degrees, noncentrality);
+    return boost::math::cdf(complement(distribution, critical)) + boost::math::cdf(distribution, -critical);
+  };
+  double low = 0, high = 1;
+  while (probability_of_finding(high) < power) high *= 2;
+  for (int halving = 0; halving < 60; ++halving) {
+    const double middle = (low + high) / 2;
+    (probability_of_finding(middle) < power ? low : high) = middle;
+  }
+  return high * deviation / std::sqrt(static_cast<double>(pairs));
+}
+
+}  // namespace mma::examples
