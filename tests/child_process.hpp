@@ -59,6 +59,7 @@ class ChildProcess {
   }
 
   void send(int signal) const { kill(process_, signal); }
+  pid_t id() const { return process_; }
 
   /// Reads the rest and returns the exit code, or minus the signal that ended the program.
   int finish() {

@@ -292,9 +292,13 @@ void Reproduction::write_reports(bool all) {
 }  // namespace
 
 int reproduce(const ReproduceArguments& arguments, const fs::path& mma_train, std::ostream& stream) {
-  if (arguments.dry_run) {
-    Reproduction(arguments, mma_train, stream).print_plan();
-    return 0;
+  {  // bad input is refused before a folder is made
+    Reproduction before(arguments, mma_train, stream);
+    if (arguments.dry_run) {
+      before.print_plan();
+      return 0;
+    }
+    if (!arguments.report_only) before.check_before_training();
   }
   const fs::path& out = arguments.plan.out;
   std::error_code error;

@@ -1,0 +1,279 @@
+// mma-reproduce as a user runs it, on small data sets: every table and figure at smoke scale, interrupted and resumed,
+// refusing bad input in one sentence.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <sstream>
+
+#include "../child_process.hpp"
+#include "../temporary_folder.hpp"
+#include "../train/jpeg_files.hpp"
+#include "../train/run_files.hpp"
+
+namespace mma::tests {
+namespace {
+
+namespace fs = std::filesystem;
+using Words = std::vector<std::string>;
+
+#define EXPECT_CONTAINS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
+
+Words operator+(Words words, const Words& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+/// TinyImageNet's layout with 3 classes, 27 training and 6 test images.
+void write_tiny_imagenet(const fs::path& folder) {
+  std::string classes, annotations;
+  for (int label = 0; label < 3; ++label) {
+    const std::string name = "n0" + std::to_string(label);
+    classes += name + "\n";
+    for (int i = 0; i < 9; ++i) {
+      write_jpeg(folder / "train" / name / "images" / (name + "_" + std::to_string(i) + ".JPEG"), i);
+    }
+    for (int i = 0; i < 2; ++i) {
+      const std::string image = "val_" + std::to_string(2 * label + i) + ".JPEG";
+      write_jpeg(folder / "val" / "images" / image, label);
+      annotations += image + "\t" + name + "\t0\t0\t63\t63\n";
+    }
+  }
+  write_bytes(folder / "wnids.txt", classes);
+  write_bytes(folder / "val" / "val_annotations.txt", annotations);
+}
+
+class MmaReproduce : public testing::Test {
+ protected:
+  MmaReproduce() { write_tiny_cifar100(at("cifar100"), 40, 10); }
+
+  std::string at(const std::string& name) const { return folder_ / name; }
+  std::string text_of(const std::string& name) const { return read_bytes(at(name)); }
+
+  Words command(const Words& what, const std::string& out, const Words& more = {}) const {
+    return Words{MMA_REPRODUCE_PROGRAM} + what +
+           Words{"--out",     at(out), "--cifar100", at("cifar100"), "--tiny-imagenet", at("tiny-imagenet"),
+                 "--threads", "1"} +
+           more;
+  }
+
+  Words smoke(const Words& what, const std::string& out, const Words& more = {}) const {
+    return command(what, out, Words{"--scale", "smoke"} + more);
+  }
+
+  /// ResNet20 with 7 coefficients: the cheapest.
+  Words figure4(const std::string& out, const Words& more = {}) const {
+    return smoke({"figure4"}, out, Words{"--seeds", "1"} + more);
+  }
+
+  static std::string output_of(const Words& words, int exit_code = 0) {
+    ChildProcess child(words);
+    EXPECT_EQ(child.finish(), exit_code) << child.output() << child.errors();
+    return child.output();
+  }
+
+  static std::string refusal(const Words& words) {
+    ChildProcess child(words);
+    EXPECT_EQ(child.finish(), 2) << child.output();
+    const std::string& text = child.errors();
+    EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
+    EXPECT_TRUE(text.starts_with("mma-reproduce: ")) << text;
+    return text.substr(0, text.size() - 1).substr(text.find(' ') + 1);
+  }
+
+  /// Weights and metrics of all runs, and the reports that hold no seconds.
+  void expect_equal(const std::string& one, const std::string& other, const std::string& csv) const {
+    EXPECT_EQ(text_of(one + "/" + csv), text_of(other + "/" + csv));
+    size_t runs = 0;
+    for (const auto& run : fs::directory_iterator(at(one + "/runs"))) {
+      SCOPED_TRACE(run.path().filename());
+      expect_equal_runs(run.path(), fs::path(at(other)) / "runs" / run.path().filename());
+      ++runs;
+    }
+    EXPECT_GT(runs, 0u);
+  }
+
+  TemporaryFolder folder_;
+};
+
+/// The processes that a process has started.
+std::vector<pid_t> children_of(pid_t parent) {
+  const std::string id = std::to_string(parent);
+  std::istringstream list(read_bytes("/proc/" + id + "/task/" + id + "/children"));
+  std::vector<pid_t> children;
+  for (pid_t child = 0; list >> child;) children.push_back(child);
+  return children;
+}
+
+TEST_F(MmaReproduce, RunsEveryTableAndFigure) {
+  write_tiny_imagenet(at("tiny-imagenet"));
+  const std::string output = output_of(smoke({"all", "study"}, "out", {"--seeds", "1"}));
+  EXPECT_CONTAINS(output,
+                  "run 1 of 35: vgg19-bn-cifar100-none-seed1 (0 finished, 35 left beside 0 running; time left: "
+                  "unknown)\n");
+  EXPECT_CONTAINS(output, "run 35 of 35: ");
+  const std::string joined = text_of("out/report.md");
+  for (const char* name : {"table2", "table3", "table4", "table5", "table6", "figure1", "figure3", "figure4", "figure5",
+                           "figure6", "study"}) {
+    SCOPED_TRACE(name);
+    const std::string file = "out/" + std::string(name);
+    EXPECT_EQ(text_of(file + ".md").find("not run"), std::string::npos) << text_of(file + ".md");
+    EXPECT_EQ(text_of(file + ".csv").find("not run"), std::string::npos) << text_of(file + ".csv");
+    EXPECT_CONTAINS(text_of(file + ".md"), "**Smoke test**");
+    const std::string title = text_of(file + ".md").substr(2, 20);
+    EXPECT_CONTAINS(joined, "## " + title);
+    EXPECT_TRUE(fs::exists(at(file + ".png")) || std::system("gnuplot -V >/dev/null 2>&1") != 0);
+  }
+  EXPECT_CONTAINS(joined, "35 of 35 runs are finished.");
+}
+
+TEST_F(MmaReproduce, DoesNotRepeatWhatIsFinished) {
+  output_of(figure4("out"));
+  const auto config = fs::last_write_time(at("out/runs/resnet20-cifar100-none-seed1/checkpoint.safetensors"));
+  EXPECT_EQ(output_of(figure4("out", {"--resume"})), "");
+  EXPECT_EQ(fs::last_write_time(at("out/runs/resnet20-cifar100-none-seed1/checkpoint.safetensors")), config);
+  const std::string more = output_of(smoke({"figure4"}, "out", {"--seeds", "1,2", "--resume", "--jobs", "2"}));
+  EXPECT_CONTAINS(more, "run 8 of 14: resnet20-cifar100-none-seed2 (7 finished, 7 left beside 0 running; time left: ");
+  EXPECT_CONTAINS(more, "\nresnet20-cifar100-none-seed2: epoch 2/2");  // lines of several runs carry their names
+  EXPECT_CONTAINS(text_of("out/figure4.md"), "14 of 14 runs are finished");
+}
+
+TEST_F(MmaReproduce, InterruptedEndsWithTheSameBits) {
+  output_of(figure4("whole"));
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const std::string out = "signal" + std::to_string(signal);
+    SCOPED_TRACE(out);
+    ChildProcess child(figure4(out));
+    ASSERT_TRUE(child.wait_for_line("run 2 of 7")) << child.errors();
+    ASSERT_TRUE(child.wait_for_line("epoch 1/2")) << child.errors();
+    child.send(signal);
+    ASSERT_EQ(child.finish(), 128 + signal) << child.errors();
+    EXPECT_CONTAINS(child.output(), "1 of 7 runs are finished; to go on: mma-reproduce figure4 --out " + at(out));
+    EXPECT_CONTAINS(child.output(), "--resume\n");
+    EXPECT_CONTAINS(text_of(out + "/figure4.csv"), "0.01,0,not run,not run,not run\n");
+    EXPECT_CONTAINS(output_of(figure4(out, {"--resume"})),
+                    "resnet20-cifar100-mma-0.003-all-seed1, resumed (1 finished");
+    expect_equal("whole", out, "figure4.csv");
+  }
+}
+
+TEST_F(MmaReproduce, KilledEndsWithTheSameBits) {
+  output_of(figure4("whole"));
+  for (const bool child_too : {true, false}) {
+    const std::string out = child_too ? "both" : "parent";
+    SCOPED_TRACE(out);
+    ChildProcess child(figure4(out));
+    ASSERT_TRUE(child.wait_for_line("run 2 of 7")) << child.errors();
+    ASSERT_TRUE(child.wait_for_line("epoch 1/2")) << child.errors();
+    const std::vector<pid_t> trainings = children_of(child.id());
+    child.send(SIGKILL);
+    for (const pid_t training : trainings) {
+      if (child_too) kill(training, SIGKILL);
+    }
+    EXPECT_EQ(child.finish(), -SIGKILL);
+    output_of(figure4(out, {"--resume"}));
+    expect_equal("whole", out, "figure4.csv");
+  }
+}
+
+TEST_F(MmaReproduce, AFailedRunIsNamedAndTheOthersGoOn) {
+  const fs::path run = at("out/runs/resnet20-cifar100-mma-0.01-all-seed1");
+  output_of(figure4("out", {"--dry-run"}));
+  EXPECT_FALSE(fs::exists(at("out")));
+  fs::create_directories(run.parent_path());
+  write_bytes(run, "a file where a folder should be");
+  const std::string output = output_of(figure4("out"), 1);
+  EXPECT_CONTAINS(output, "resnet20-cifar100-mma-0.01-all-seed1 failed with exit code 2; the others go on\n");
+  EXPECT_CONTAINS(output,
+                  "failed: resnet20-cifar100-mma-0.01-all-seed1 (exit code 2); to try them again: mma-reproduce");
+  EXPECT_CONTAINS(text_of("out/figure4.md"), "| 0.01 | not run | not run | 0 of 1 | not run |");
+  EXPECT_CONTAINS(text_of("out/figure4.md"), "6 of 7 runs are finished");
+  fs::remove(run);
+  output_of(figure4("out", {"--resume"}));
+  EXPECT_CONTAINS(text_of("out/figure4.md"), "7 of 7 runs are finished");
+}
+
+TEST_F(MmaReproduce, PrintsThePlan) {
+  const std::string plan = output_of(command({"table2", "table3"}, "out", {"--dry-run", "--seeds", "5"}));
+  EXPECT_CONTAINS(plan, "vgg19-bn-cifar100-none-seed5: not run (table2 table3)\n  ");
+  EXPECT_CONTAINS(plan, "/mma-train --recipe table2-baseline --seed 5 --threads 1 --data " + at("cifar100") +
+                            " --out " + at("out/runs/vgg19-bn-cifar100-none-seed5") + "\n");
+  EXPECT_CONTAINS(plan, "6 runs: 0 finished, 0 begun, 6 not run; time left: unknown\n");
+}
+
+TEST_F(MmaReproduce, ReportsWhatIsThere) {
+  EXPECT_EQ(output_of(smoke({"table6"}, "out", {"--report-only"})), "");
+  EXPECT_CONTAINS(text_of("out/table6.csv"), "ResNet56-MMA,0,not run,not run,55.24,not run,not run,");
+  EXPECT_FALSE(fs::exists(at("out/runs")));
+}
+
+TEST_F(MmaReproduce, RefusesBadInput) {
+  EXPECT_CONTAINS(refusal(command({"table7"}, "out")), "'table7' is none of what can be repeated: table2, ");
+  EXPECT_CONTAINS(refusal({MMA_REPRODUCE_PROGRAM, "--resume"}), "WHAT is required");
+  EXPECT_CONTAINS(refusal(command({"table2"}, "out", {"--scale", "big"})), "--scale");
+  EXPECT_CONTAINS(refusal(command({"table2"}, "out", {"--seeds", "1,x"})), "--seeds x: whole numbers not below 0");
+  EXPECT_CONTAINS(refusal(command({"table2"}, "out", {"--seeds", "-1"})), "--seeds -1: whole numbers not below 0");
+  EXPECT_CONTAINS(refusal(command({"table2"}, "out", {"--seeds", "1,1"})), "--seeds: 1 is there twice");
+  EXPECT_CONTAINS(refusal(command({"table2"}, "out", {"--jobs", "0"})), "--jobs 0: at least 1 is needed");
+  EXPECT_CONTAINS(refusal(command({"table2"}, "out", {"--device", "abacus"})), "--device abacus: one of cpu, cuda");
+  EXPECT_CONTAINS(refusal(command({"table2"}, "out", {"--cuda-graph"})), "--cuda-graph is for a GPU");
+  EXPECT_CONTAINS(refusal(command({"table2"}, "out", {"--dry-run", "--report-only"})), "exclude each other");
+  EXPECT_FALSE(fs::exists(at("out")));
+  EXPECT_EQ(refusal(command({"table6"}, "out")),
+            "--tiny-imagenet " + at("tiny-imagenet") + ": there is no such folder");
+  write_bytes(at("file"), "");
+  EXPECT_EQ(refusal(command({"table2"}, "file")), "--out " + at("file") + ": this folder cannot be made");
+}
+
+TEST_F(MmaReproduce, RefusesAFolderThatHoldsOtherRuns) {
+  const std::string name = "resnet20-cifar100-none-seed1";
+  const Words train = {fs::path(MMA_REPRODUCE_PROGRAM).parent_path() / "mma-train",
+                       "--recipe",
+                       "resnet",
+                       "--model",
+                       "resnet20",
+                       "--dataset",
+                       "cifar100",
+                       "--data",
+                       at("cifar100"),
+                       "--regularizer",
+                       "none",
+                       "--seed",
+                       "1",
+                       "--threads",
+                       "1",
+                       "--epochs",
+                       "1",
+                       "--batch",
+                       "8",
+                       "--limit-train",
+                       "24",
+                       "--limit-test",
+                       "64",
+                       "--out",
+                       at("out/runs/" + name)};
+  output_of(train);
+  EXPECT_CONTAINS(refusal(figure4("out", {"--resume"})),
+                  at("out/runs/" + name) +
+                      " holds another run than the one wanted (its epochs is 1, not 2): move it "
+                      "away, or choose another --out");
+  fs::remove_all(at("out/runs"));
+  Words right = train;
+  right[static_cast<size_t>(std::ranges::find(right, "--epochs") - right.begin()) + 1] = "2";
+  output_of(right);
+  EXPECT_CONTAINS(refusal(figure4("out")), at("out") +
+                                               " already holds 1 of the 7 runs: go on with them by --resume, or "
+                                               "choose another folder by --out");
+  EXPECT_CONTAINS(output_of(figure4("out", {"--dry-run"})), name + ": finished (figure4)\n");  // adopted
+}
+
+TEST_F(MmaReproduce, HelpsWithExamples) {
+  const std::string help = output_of({MMA_REPRODUCE_PROGRAM, "--help"});
+  for (const char* part : {"Examples:\n  mma-reproduce table3", "--seeds", "--tiny-imagenet", "--jobs", "smoke"}) {
+    EXPECT_CONTAINS(help, part);
+  }
+}
+
+}  // namespace
+}  // namespace mma::tests
