@@ -84,7 +84,6 @@ class Reproduction {
   std::vector<std::string> command_of(size_t run) const;
   void start(size_t run);
   void end(const ChildEnd& end);
-  void say_how_to_go_on() const;
   void write_report(const Experiment& experiment);
   void write_joined_report() const;
   std::string command() const;
@@ -216,9 +215,12 @@ std::string Reproduction::command() const {
 }
 
 int Reproduction::result() const {
+  const std::vector<Experiment>& experiments = arguments_.experiments;
+  const std::string report = experiments.size() > 1 ? "report" : experiments.front().name;
+  stream_ << standing_.count(RunStatus::finished) << " of " << standing_.plan.runs.size()
+          << " runs are finished; the report: " << (arguments_.plan.out / (report + ".md")).string() << std::endl;
   if (interruption() != 0) {
-    stream_ << "interrupted, " << standing_.count(RunStatus::finished) << " of " << standing_.plan.runs.size()
-            << " runs are finished; to go on: " << command() << std::endl;
+    stream_ << "interrupted; to go on: " << command() << std::endl;
     return 128 + interruption();
   }
   if (failures_.empty()) return 0;

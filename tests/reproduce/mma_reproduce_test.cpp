@@ -131,7 +131,8 @@ TEST_F(MmaReproduce, RunsEveryTableAndFigure) {
 TEST_F(MmaReproduce, DoesNotRepeatWhatIsFinished) {
   output_of(figure4("out"));
   const auto config = fs::last_write_time(at("out/runs/resnet20-cifar100-none-seed1/checkpoint.safetensors"));
-  EXPECT_EQ(output_of(figure4("out", {"--resume"})), "");
+  EXPECT_EQ(output_of(figure4("out", {"--resume"})),
+            "7 of 7 runs are finished; the report: " + at("out/figure4.md") + "\n");
   EXPECT_EQ(fs::last_write_time(at("out/runs/resnet20-cifar100-none-seed1/checkpoint.safetensors")), config);
   const std::string more = output_of(smoke({"figure4"}, "out", {"--seeds", "1,2", "--resume", "--jobs", "2"}));
   EXPECT_CONTAINS(more, "run 8 of 14: resnet20-cifar100-none-seed2 (7 finished, 7 left beside 0 running; time left: ");
@@ -149,7 +150,8 @@ TEST_F(MmaReproduce, InterruptedEndsWithTheSameBits) {
     ASSERT_TRUE(child.wait_for_line("epoch 1/2")) << child.errors();
     child.send(signal);
     ASSERT_EQ(child.finish(), 128 + signal) << child.errors();
-    EXPECT_CONTAINS(child.output(), "1 of 7 runs are finished; to go on: mma-reproduce figure4 --out " + at(out));
+    EXPECT_CONTAINS(child.output(), "1 of 7 runs are finished; the report: " + at(out + "/figure4.md") +
+                                        "\ninterrupted; to go on: mma-reproduce figure4 --out " + at(out));
     EXPECT_CONTAINS(child.output(), "--resume\n");
     EXPECT_CONTAINS(text_of(out + "/figure4.csv"), "0.01,0,not run,not run,not run\n");
     EXPECT_CONTAINS(output_of(figure4(out, {"--resume"})),

@@ -176,7 +176,7 @@ TEST_F(Reports, FollowTheEpochsForFigures5And6) {
   plan("figure5", Scale::smoke, {1, 2});
   for (const uint64_t seed : {1, 2}) {
     write_config(run(0, seed));
-    write_metrics(run(0, seed), {{seed * 10., 50, vgg19_angles}, {60, 80, vgg19_angles}});
+    write_metrics(run(0, seed), {{10 * static_cast<double>(seed), 50, vgg19_angles}, {60, 80, vgg19_angles}});
   }
   EXPECT_CONTAINS(report().markdown, "| baseline | 15.00 ± 7.07 | 60.00 ± 0.00 | 2 |\n");
   EXPECT_CONTAINS(report().markdown, "| MMA | not run | not run | 0 of 2 |\n");
