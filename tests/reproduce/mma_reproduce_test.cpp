@@ -62,9 +62,9 @@ class MmaReproduce : public testing::Test {
     return command(what, out, Words{"--scale", "smoke"} + more);
   }
 
-  /// ResNet20 with 7 coefficients: the cheapest.
-  Words figure4(const std::string& out, const Words& more = {}) const {
-    return smoke({"figure4"}, out, Words{"--seeds", "1"} + more);
+  /// Two runs of ResNet56: the cheapest.
+  Words figure6(const std::string& out, const Words& more = {}) const {
+    return smoke({"figure6"}, out, Words{"--seeds", "1"} + more);
   }
 
   static std::string output_of(const Words& words, int exit_code = 0) {
@@ -129,71 +129,65 @@ TEST_F(MmaReproduce, RunsEveryTableAndFigure) {
 }
 
 TEST_F(MmaReproduce, DoesNotRepeatWhatIsFinished) {
-  output_of(figure4("out"));
-  const auto config = fs::last_write_time(at("out/runs/resnet20-cifar100-none-seed1/checkpoint.safetensors"));
-  EXPECT_EQ(output_of(figure4("out", {"--resume"})),
-            "7 of 7 runs are finished; the report: " + at("out/figure4.md") + "\n");
-  EXPECT_EQ(fs::last_write_time(at("out/runs/resnet20-cifar100-none-seed1/checkpoint.safetensors")), config);
-  const std::string more = output_of(smoke({"figure4"}, "out", {"--seeds", "1,2", "--resume", "--jobs", "2"}));
-  EXPECT_CONTAINS(more, "run 8 of 14: resnet20-cifar100-none-seed2 (7 finished, 7 left beside 0 running; time left: ");
-  EXPECT_CONTAINS(more, "\nresnet20-cifar100-none-seed2: epoch 2/2");  // lines of several runs carry their names
-  EXPECT_CONTAINS(text_of("out/figure4.md"), "14 of 14 runs are finished");
+  const std::string checkpoint = at("out/runs/resnet56-cifar100-none-seed1/checkpoint.safetensors");
+  output_of(figure6("out"));
+  const auto written = fs::last_write_time(checkpoint);
+  EXPECT_EQ(output_of(figure6("out", {"--resume"})),
+            "2 of 2 runs are finished; the report: " + at("out/figure6.md") + "\n");
+  const std::string more = output_of(smoke({"figure6"}, "out", {"--seeds", "1,2", "--resume", "--jobs", "2"}));
+  EXPECT_EQ(fs::last_write_time(checkpoint), written);
+  EXPECT_CONTAINS(more, "run 3 of 4: resnet56-cifar100-none-seed2 (2 finished, 2 left beside 0 running; time left: ");
+  EXPECT_CONTAINS(more, "\nresnet56-cifar100-none-seed2: epoch 2/2");  // lines of several runs carry their names
+  EXPECT_CONTAINS(text_of("out/figure6.md"), "4 of 4 runs are finished");
 }
 
-TEST_F(MmaReproduce, InterruptedEndsWithTheSameBits) {
-  output_of(figure4("whole"));
-  for (const int signal : {SIGINT, SIGTERM}) {
-    const std::string out = "signal" + std::to_string(signal);
-    SCOPED_TRACE(out);
-    ChildProcess child(figure4(out));
-    ASSERT_TRUE(child.wait_for_line("run 2 of 7")) << child.errors();
-    ASSERT_TRUE(child.wait_for_line("epoch 1/2")) << child.errors();
-    child.send(signal);
-    ASSERT_EQ(child.finish(), 128 + signal) << child.errors();
-    EXPECT_CONTAINS(child.output(), "1 of 7 runs are finished; the report: " + at(out + "/figure4.md") +
-                                        "\ninterrupted; to go on: mma-reproduce figure4 --out " + at(out));
-    EXPECT_CONTAINS(child.output(), "--resume\n");
-    EXPECT_CONTAINS(text_of(out + "/figure4.csv"), "0.01,0,not run,not run,not run\n");
-    EXPECT_CONTAINS(output_of(figure4(out, {"--resume"})),
-                    "resnet20-cifar100-mma-0.003-all-seed1, resumed (1 finished");
-    expect_equal("whole", out, "figure4.csv");
+enum class Ending { interrupted, terminated, parent_killed, both_killed };
+
+/// In the middle of the second run. The run itself, a process of its own, dies with its parent in the last case alone.
+void end_early(ChildProcess& reproduction, Ending ending) {
+  ASSERT_TRUE(reproduction.wait_for_line("run 2 of 2")) << reproduction.errors();
+  ASSERT_TRUE(reproduction.wait_for_line("epoch 1/2")) << reproduction.errors();
+  const std::vector<pid_t> trainings = children_of(reproduction.id());
+  const bool killed = ending == Ending::parent_killed || ending == Ending::both_killed;
+  reproduction.send(killed ? SIGKILL : ending == Ending::interrupted ? SIGINT : SIGTERM);
+  if (ending == Ending::both_killed) {
+    ASSERT_EQ(trainings.size(), 1u);
+    kill(trainings.front(), SIGKILL);
   }
 }
 
-TEST_F(MmaReproduce, KilledEndsWithTheSameBits) {
-  output_of(figure4("whole"));
-  for (const bool child_too : {true, false}) {
-    const std::string out = child_too ? "both" : "parent";
+TEST_F(MmaReproduce, EndedEarlyItGoesOnToTheSameBits) {
+  output_of(figure6("whole"));
+  const std::map<Ending, int> endings = {{Ending::interrupted, 128 + SIGINT},
+                                         {Ending::terminated, 128 + SIGTERM},
+                                         {Ending::parent_killed, -SIGKILL},
+                                         {Ending::both_killed, -SIGKILL}};
+  for (const auto& [ending, exit_code] : endings) {
+    const std::string out = "ending" + std::to_string(static_cast<int>(ending));
     SCOPED_TRACE(out);
-    ChildProcess child(figure4(out));
-    ASSERT_TRUE(child.wait_for_line("run 2 of 7")) << child.errors();
-    ASSERT_TRUE(child.wait_for_line("epoch 1/2")) << child.errors();
-    const std::vector<pid_t> trainings = children_of(child.id());
-    child.send(SIGKILL);
-    for (const pid_t training : trainings) {
-      if (child_too) kill(training, SIGKILL);
+    ChildProcess child(figure6(out));
+    end_early(child, ending);
+    ASSERT_EQ(child.finish(), exit_code) << child.errors();
+    if (exit_code > 0) {
+      EXPECT_CONTAINS(child.output(), "1 of 2 runs are finished; the report: " + at(out + "/figure6.md") +
+                                          "\ninterrupted; to go on: mma-reproduce figure6 --out " + at(out));
+      EXPECT_CONTAINS(child.output(), "--resume\n");
+      EXPECT_CONTAINS(text_of(out + "/figure6.md"), "| MMA | not run | not run | 0 of 1 |");
     }
-    EXPECT_EQ(child.finish(), -SIGKILL);
-    output_of(figure4(out, {"--resume"}));
-    expect_equal("whole", out, "figure4.csv");
+    EXPECT_CONTAINS(output_of(figure6(out, {"--resume"})), "resnet56-cifar100-mma-0.03-all-seed1, resumed (1 finished");
+    expect_equal("whole", out, "figure6.csv");
   }
 }
 
 TEST_F(MmaReproduce, AFailedRunIsNamedAndTheOthersGoOn) {
-  const fs::path run = at("out/runs/resnet20-cifar100-mma-0.01-all-seed1");
-  output_of(figure4("out", {"--dry-run"}));
-  EXPECT_FALSE(fs::exists(at("out")));
+  const fs::path run = at("out/runs/resnet56-cifar100-none-seed1");
   fs::create_directories(run.parent_path());
   write_bytes(run, "a file where a folder should be");
-  const std::string output = output_of(figure4("out"), 1);
-  EXPECT_CONTAINS(output, "resnet20-cifar100-mma-0.01-all-seed1 failed with exit code 2; the others go on\n");
-  EXPECT_CONTAINS(output,
-                  "failed: resnet20-cifar100-mma-0.01-all-seed1 (exit code 2); to try them again: mma-reproduce");
-  EXPECT_CONTAINS(text_of("out/figure4.md"), "| 0.01 | not run | not run | 0 of 1 | not run |");
-  EXPECT_CONTAINS(text_of("out/figure4.md"), "6 of 7 runs are finished");
-  fs::remove(run);
-  output_of(figure4("out", {"--resume"}));
-  EXPECT_CONTAINS(text_of("out/figure4.md"), "7 of 7 runs are finished");
+  const std::string output = output_of(figure6("out"), 1);
+  EXPECT_CONTAINS(output, "resnet56-cifar100-none-seed1 failed with exit code 2; the others go on\nrun 2 of 2: ");
+  EXPECT_CONTAINS(output, "failed: resnet56-cifar100-none-seed1 (exit code 2); to try them again: mma-reproduce");
+  EXPECT_CONTAINS(text_of("out/figure6.md"), "| baseline | not run | not run | 0 of 1 |");
+  EXPECT_CONTAINS(text_of("out/figure6.md"), "1 of 2 runs are finished");
 }
 
 TEST_F(MmaReproduce, PrintsThePlan) {
@@ -228,46 +222,45 @@ TEST_F(MmaReproduce, RefusesBadInput) {
   EXPECT_EQ(refusal(command({"table2"}, "file")), "--out " + at("file") + ": this folder cannot be made");
 }
 
-TEST_F(MmaReproduce, RefusesAFolderThatHoldsOtherRuns) {
-  const std::string name = "resnet20-cifar100-none-seed1";
-  const Words train = {fs::path(MMA_REPRODUCE_PROGRAM).parent_path() / "mma-train",
-                       "--recipe",
-                       "resnet",
-                       "--model",
-                       "resnet20",
-                       "--dataset",
-                       "cifar100",
-                       "--data",
-                       at("cifar100"),
-                       "--regularizer",
-                       "none",
-                       "--seed",
-                       "1",
-                       "--threads",
-                       "1",
-                       "--epochs",
-                       "1",
-                       "--batch",
-                       "8",
-                       "--limit-train",
-                       "24",
-                       "--limit-test",
-                       "64",
-                       "--out",
-                       at("out/runs/" + name)};
-  output_of(train);
-  EXPECT_CONTAINS(refusal(figure4("out", {"--resume"})),
-                  at("out/runs/" + name) +
-                      " holds another run than the one wanted (its epochs is 1, not 2): move it "
-                      "away, or choose another --out");
-  fs::remove_all(at("out/runs"));
-  Words right = train;
-  right[static_cast<size_t>(std::ranges::find(right, "--epochs") - right.begin()) + 1] = "2";
-  output_of(right);
-  EXPECT_CONTAINS(refusal(figure4("out")), at("out") +
-                                               " already holds 1 of the 7 runs: go on with them by --resume, or "
-                                               "choose another folder by --out");
-  EXPECT_CONTAINS(output_of(figure4("out", {"--dry-run"})), name + ": finished (figure4)\n");  // adopted
+/// What somebody trains by hand is taken over, or refused when it is not the same.
+TEST_F(MmaReproduce, AdoptsARunOrRefusesIt) {
+  const std::string name = "resnet56-cifar100-none-seed1";
+  const auto by_hand = [&](const std::string& epochs) {
+    fs::remove_all(at("out"));
+    output_of({fs::path(MMA_REPRODUCE_PROGRAM).parent_path() / "mma-train",
+               "--model",
+               "resnet56",
+               "--dataset",
+               "cifar100",
+               "--data",
+               at("cifar100"),
+               "--regularizer",
+               "none",
+               "--seed",
+               "1",
+               "--threads",
+               "1",
+               "--epochs",
+               epochs,
+               "--batch",
+               "8",
+               "--limit-train",
+               "24",
+               "--limit-test",
+               "64",
+               "--out",
+               at("out/runs/" + name)});
+  };
+  by_hand("1");
+  EXPECT_EQ(refusal(figure6("out", {"--resume"})),
+            at("out/runs/" + name) +
+                " holds another run than the one wanted (its epochs is 1, not 2): move it away, or "
+                "choose another --out");
+  by_hand("2");
+  EXPECT_EQ(refusal(figure6("out")), at("out") +
+                                         " already holds 1 of the 2 runs: go on with them by --resume, or "
+                                         "choose another folder by --out");
+  EXPECT_CONTAINS(output_of(figure6("out", {"--dry-run"})), name + ": finished (figure6)\n");
 }
 
 TEST_F(MmaReproduce, HelpsWithExamples) {
