@@ -31,7 +31,7 @@ std::string as_markdown(const TableLines& lines, size_t text_columns) {
 std::string as_csv(const TableLines& lines) {
   std::string text;
   for (const std::vector<std::string>& line : lines) {
-    for (size_t i = 0; i < line.size(); ++i) text += (i == 0 ? "" : ",") + quoted_where_needed(line[i]);
+    for (size_t i = 0; i < line.size(); ++i) text.append(i == 0 ? "" : ",").append(quoted_where_needed(line[i]));
     text += '\n';
   }
   return text;
