@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "common/error.hpp"
+#include "common/options.hpp"
 #include "mma/version.hpp"
 
 namespace mma::examples {
@@ -64,14 +65,7 @@ std::optional<AnglesArguments> read_angles_command_line(int argc, char** argv) {
   app.add_option("--groups", groups, "These are convolutions with N groups; their filters are compared within a group")
       ->type_name("GLOB=N")
       ->allow_extra_args(false);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& asked) {  // help and version come as exceptions
-    app.exit(asked);
-    return std::nullopt;
-  } catch (const CLI::ParseError& error) {
-    throw UserError(std::string(error.what()) + " (see --help)");
-  }
+  if (!parsed(app, argc, argv)) return std::nullopt;
   if (!(arguments.cosine >= -1 && arguments.cosine <= 1)) throw UserError("--cosine: expected a number from -1 to 1");
   for (const std::string& text : groups) arguments.patterns.groups.push_back(groups_of(text));
   return arguments;

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 
 #include "common/error.hpp"
+#include "common/options.hpp"
 #include "faces/networks.hpp"
 #include "mma/version.hpp"
 
@@ -94,14 +95,7 @@ std::optional<FacesArguments> read_faces_command_line(int argc, char** argv) {
   add_verify(*verify_app, verify);
   CLI::App* train_app = app.add_subcommand("train", "Train a network on image folders by ArcFace or ArcFace+");
   add_face_train_options(*train_app, train);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& asked) {  // help and version come as exceptions
-    app.exit(asked);
-    return std::nullopt;
-  } catch (const CLI::ParseError& error) {
-    throw UserError(std::string(error.what()) + " (see --help)");
-  }
+  if (!parsed(app, argc, argv)) return std::nullopt;
   if (verify_app->parsed()) return verify;
   if (train_app->parsed()) {
     check_face_train_options(*train_app);

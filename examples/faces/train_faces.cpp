@@ -7,7 +7,7 @@
 #include <numbers>
 
 #include "common/error.hpp"
-#include "common/option_section.hpp"
+#include "common/options.hpp"
 #include "faces/face_trainer.hpp"
 #include "train/run.hpp"
 

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "common/error.hpp"
+#include "common/options.hpp"
 #include "mma/version.hpp"
 
 namespace mma::examples {
@@ -119,14 +120,7 @@ std::optional<ReproduceArguments> read_reproduce_command_line(int argc, char** a
     std::fputs(app.help().c_str(), stdout);
     return std::nullopt;
   }
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& asked) {  // help and version come as exceptions
-    app.exit(asked);
-    return std::nullopt;
-  } catch (const CLI::ParseError& error) {
-    throw UserError(std::string(error.what()) + " (see --help)");
-  }
+  if (!parsed(app, argc, argv)) return std::nullopt;
   check(arguments);
   arguments.experiments = experiments_named(given.names);
   PlanOptions& plan = arguments.plan;

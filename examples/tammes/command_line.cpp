@@ -5,6 +5,7 @@
 
 #include "common/error.hpp"
 #include "common/objectives.hpp"
+#include "common/options.hpp"
 #include "tammes/points_file.hpp"
 
 namespace mma::examples {
@@ -132,14 +133,7 @@ std::optional<TammesArguments> read_tammes_command_line(int argc, char** argv) {
   add_solve(*solve_app, solve);
   add_table1(*table1_app, table1);
   add_gradients(*gradients_app, gradients);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& asked) {  // help and version come as exceptions
-    app.exit(asked);
-    return std::nullopt;
-  } catch (const CLI::ParseError& error) {
-    throw UserError(std::string(error.what()) + " (see --help)");
-  }
+  if (!parsed(app, argc, argv)) return std::nullopt;
   if (solve_app->parsed()) {
     check_known("--method", solve.method, {"annealed", "paper"});
     check_known("--device", solve.device, {"cpu", "cuda"});

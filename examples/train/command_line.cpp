@@ -8,7 +8,7 @@
 
 #include "common/error.hpp"
 #include "common/objectives.hpp"
-#include "common/option_section.hpp"
+#include "common/options.hpp"
 #include "mma/version.hpp"
 #include "train/datasets.hpp"
 #include "train/models.hpp"
@@ -270,14 +270,7 @@ std::optional<Arguments> read_command_line(int argc, char** argv) {
     std::fputs(app.help().c_str(), stdout);
     return std::nullopt;
   }
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& asked) {  // help, version and lists come as exceptions
-    app.exit(asked);
-    return std::nullopt;
-  } catch (const CLI::ParseError& error) {
-    throw UserError(std::string(error.what()) + " (see --help)");
-  }
+  if (!parsed(app, argc, argv)) return std::nullopt;
   if (arguments.compare.empty()) {
     if (arguments.plot) throw UserError("--plot belongs to --compare");
     if (!arguments.layers.empty()) throw UserError("--layers belongs to --compare");

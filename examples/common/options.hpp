@@ -1,4 +1,4 @@
-// One section of a program's --help: its options, with CLI11.
+// A program's options by CLI11: sections of its help, and reading them.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -6,8 +6,11 @@
 #include <string>
 #include <utility>
 
+#include "common/error.hpp"
+
 namespace mma::examples {
 
+/// The options of one section of the help.
 class OptionSection {
  public:
   OptionSection(CLI::App& app, std::string title) : app_(app), title_(std::move(title)) {}
@@ -24,5 +27,19 @@ class OptionSection {
   CLI::App& app_;
   std::string title_;
 };
+
+/// Reads the command line. False when all that was asked for was help, the version or a list, which is printed then.
+/// Throws UserError with CLI11's sentence when it is not understood.
+inline bool parsed(CLI::App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+    return true;
+  } catch (const CLI::Success& asked) {  // help, version and lists come as exceptions
+    app.exit(asked);
+    return false;
+  } catch (const CLI::ParseError& error) {
+    throw UserError(std::string(error.what()) + " (see --help)");
+  }
+}
 
 }  // namespace mma::examples
