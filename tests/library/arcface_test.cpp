@@ -161,6 +161,10 @@ TEST(ArcFace, GradientIsExactAtSmallAngles) {
     const at::Tensor x = at_angle(head->weight.detach().to(at::kDouble), theta).to(at::kFloat).requires_grad_();
     head(x, label)[0][0].backward();
     EXPECT_NEAR(x.grad().norm().item<double>() / (64 * std::sin(theta + 0.5) / 3), 1, theta < 1e-4 ? 2e-2 : 1e-3);
+    mma::ArcFace wide = make_head(head->weight.detach().to(at::kDouble), {1, 0.5, 0});
+    const at::Tensor same = x.detach().to(at::kDouble).requires_grad_();
+    wide(same, label)[0][0].backward();
+    EXPECT_LT(relative_error(x.grad(), same.grad()), 1e-5);
   }
 }
 
@@ -190,6 +194,7 @@ TEST(ArcFace, IsFiniteAtTheClassItselfAndOppositeToIt) {
   }
   mma::ArcFace head = make_head(at::zeros({2, 3}), {1, 0.5, 0});  // neither an embedding nor a class
   const at::Tensor nothing = at::zeros({1, 3}).requires_grad_(), label = at::zeros({1}, at::kLong);
+  EXPECT_NEAR(head(nothing, label)[0][0].item<double>(), 64 * std::cos(pi / 2 + 0.5), 1e-4);
   loss_of(head, nothing, label).backward();
   EXPECT_EQ(nothing.grad().abs().max().item<double>(), 0);
   EXPECT_EQ(head->weight.grad().abs().max().item<double>(), 0);
