@@ -29,7 +29,7 @@ bench:
 	export CMAKE_PREFIX_PATH="$$prefix" && \
 	cmake --preset bench > /dev/null && \
 	cmake --build --preset bench --parallel $(JOBS) > /dev/null && \
-	build-bench/bin/bench-cpu && build-bench/bin/bench-head
+	{ build-bench/bin/bench-cpu; missed=$$?; build-bench/bin/bench-head && exit $$missed; }
 
 data-cifar100:
 	@examples/train/download-cifar100.sh data
