@@ -136,7 +136,7 @@ std::string event_record(const EpochMetrics& metrics) {
 }
 
 void write_event_file(std::ostream& stream, const std::vector<EpochMetrics>& history) {
-  stream << event_file_beginning(history.empty() ? 0 : history.front().finished_at);
+  stream << event_file_beginning(history.front().finished_at);
   for (const EpochMetrics& metrics : history) stream << event_record(metrics);
 }
 

@@ -65,7 +65,7 @@ void write_metrics_jsonl(std::ostream& stream, const std::vector<EpochMetrics>& 
 /// One epoch as a record of a TensorBoard event file; its step is the epoch.
 std::string event_record(const EpochMetrics& metrics);
 
-/// A whole event file.
+/// A whole event file of at least one epoch.
 void write_event_file(std::ostream& stream, const std::vector<EpochMetrics>& history);
 
 /// False for a run without test images.

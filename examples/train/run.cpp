@@ -60,6 +60,7 @@ class Run {
   void show();
   void save();
   void write_metrics();
+  void write_events();
   void append_event(const EpochMetrics& metrics);
   int stop();
   int end();
@@ -243,8 +244,13 @@ void Run::write_metrics() {
                    [&](std::ostream& stream) { write_metrics_jsonl(stream, record_.history); });
 }
 
+void Run::write_events() {
+  write_atomically(folder_.events(), [&](std::ostream& stream) { write_event_file(stream, record_.history); });
+}
+
 /// TensorBoard keeps the file open and reads on: so it grows in place, and only a new part of the run replaces it.
 void Run::append_event(const EpochMetrics& metrics) {
+  if (record_.history.size() == 1) return write_events();
   std::ofstream stream(folder_.events(), std::ios::binary | std::ios::app);
   if (!(stream << event_record(metrics) << std::flush)) {
     throw UserError("cannot write to " + folder_.events().string());
@@ -280,8 +286,10 @@ int Run::end() {
 
 int Run::go_on() {
   if (!is_there(folder_.config())) write_config();  // the run was killed between its checkpoint and these files
-  if (!record_.history.empty()) write_metrics();
-  write_atomically(folder_.events(), [&](std::ostream& stream) { write_event_file(stream, record_.history); });
+  if (!record_.history.empty()) {
+    write_metrics();
+    write_events();
+  }
   if (record_.position.epoch >= settings().epochs) {
     progress_.say("the run in " + folder_.path.string() + " is already finished");
     return end();
