@@ -173,7 +173,7 @@ void print_table(int threads, const std::string& program) {
   at::set_num_threads(threads);
   std::printf("\n### %d thread%s\n\n", threads, threads == 1 ? "" : "s");
   std::printf(
-      "| weights of | formula, ms | MMA, ms | times faster | through loss().backward() | pairs kept | "
+      "| weights of | formula, ms | MMA, ms | times faster | by loss().backward() | with pairs kept | "
       "MMA / floor | peak MiB | formula's peak MiB |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n");
   for (const Network& network : networks()) print_network(network, threads > 1, program);
 }
@@ -192,7 +192,8 @@ int main(int argc, char** argv) {
   std::printf(
       "Value and gradient of MMA over all weights, float32, medians of %d alternating rounds in one process.\n"
       "*formula*: Eq 6 through autograd. *MMA*: `accumulate_gradient()`. *pairs kept*: the same in a step of "
-      "`refresh_every` without a search.\n*floor*: `at::mm` of the tiles of the upper triangle (the fastest of four "
+      "`refresh_every` without a search; these three as times faster than the formula.\n*floor*: `at::mm` of the tiles "
+      "of the upper triangle (the fastest of four "
       "tile sizes) and one read and write of the weights.\n*peak*: resident memory beyond weights and gradients, in a "
       "process of its own.\n",
       rounds);

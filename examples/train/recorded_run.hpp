@@ -17,7 +17,8 @@ nlohmann::ordered_json read_config(const std::filesystem::path& folder);
 /// it.
 std::vector<EpochMetrics> read_history(const std::filesystem::path& folder);
 
-/// The median over the epochs; NaN for what an older version did not measure.
+/// The median over the epochs, of an even number the larger of the two in the middle: a figure that an epoch had. NaN
+/// for what an older version did not measure.
 double median(const std::vector<EpochMetrics>& history, double EpochMetrics::*member);
 
 }  // namespace mma::examples

@@ -13,11 +13,13 @@
 #include <numbers>
 #include <sstream>
 
+#include "error_message.hpp"
 #include "objective_formulas.hpp"
 
 namespace {
 
 namespace nn = torch::nn;
+using measured::message_of;
 using measured::random_rows;
 using measured::relative_error;
 using reference::Real;
@@ -257,15 +259,6 @@ TEST(ArcFace, AutocastDoesNotReachIn) {
   at::autocast::clear_cache();
   EXPECT_TRUE(inside.equal(expected));
   EXPECT_TRUE(plain_inside.equal(plain));
-}
-
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const c10::Error& error) {
-    return error.what_without_backtrace();
-  }
-  return "nothing thrown";
 }
 
 TEST(ArcFace, WhatIsWrongIsNamed) {

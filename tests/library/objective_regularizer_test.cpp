@@ -10,6 +10,7 @@
 #include <set>
 #include <tuple>
 
+#include "error_message.hpp"
 #include "objective_formulas.hpp"
 
 namespace {
@@ -266,15 +267,6 @@ TEST(Sampled, ZeroRowsInTheSampleAreLeftOut) {
   }
 }
 
-std::string message_of(const mma::AnyObjective& objective) {
-  try {
-    measured::loss(objective, random_rows({5, 4}, 113));
-  } catch (const c10::Error& error) {
-    return error.what_without_backtrace();
-  }
-  return "nothing thrown";
-}
-
 TEST(Parameters, AWrongOneIsNamed) {
   const std::vector<std::pair<mma::AnyObjective, std::string>> wrong = {
       {mma::RieszFisher{.s = -1}, "power s is -1"},
@@ -291,7 +283,7 @@ TEST(Parameters, AWrongOneIsNamed) {
       {mma::SpectralIsometry{.iterations = 0}, "0 iterations"},
       {mma::Centred<mma::RieszFisher>{{.s = -2}}, "power s is -2"}};
   for (const auto& [objective, text] : wrong) {
-    const std::string message = message_of(objective);
+    const std::string message = measured::message_of([&] { measured::loss(objective, random_rows({5, 4}, 113)); });
     EXPECT_NE(message.find(text), std::string::npos) << message;
     EXPECT_NE(message.find("expected"), std::string::npos) << message;
     EXPECT_EQ(message.find('\n'), std::string::npos) << message;

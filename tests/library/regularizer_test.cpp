@@ -10,11 +10,13 @@
 
 #include <sstream>
 
+#include "error_message.hpp"
 #include "reference.hpp"
 
 namespace {
 
 namespace nn = torch::nn;
+using measured::message_of;
 
 /// conv (1 -> 6, 3x3), block.conv (6 -> 8, 1x1), fc (8 -> 5), head (5 -> 4).
 struct Network : nn::Module {
@@ -52,15 +54,6 @@ std::string note_of(const mma::Report& report, const std::string& name) {
     }
   }
   return "no such layer";
-}
-
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const c10::Error& error) {
-    return error.what_without_backtrace();
-  }
-  return "nothing thrown";
 }
 
 TEST(Selection, ScopesAndPatterns) {

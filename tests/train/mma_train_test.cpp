@@ -308,6 +308,8 @@ TEST_F(MmaTrain, TrainsARowOfThePapersTables) {
 TEST_F(MmaTrain, RefusesImpossibleOptions) {
   const std::vector<std::pair<Words, std::string>> cases = {
       {{"--batch", "0"}, "--batch 0: at least 1 is needed"},
+      {{"--padding", "-1"}, "--padding -1: a finite number not below 0 is needed"},
+      {{"--deterministic", "--cudnn-benchmark"}, "--deterministic and --cudnn-benchmark exclude each other"},
       {{"--batch", "41"}, "--batch 41 is larger than the 40 training images"},
       {{"--limit-train", "7"}, "--batch 8 is larger than the 7 training images"},
       {{"--limit-train", "0"}, "--limit-train 0: at least 1 is needed"},
@@ -421,6 +423,18 @@ TEST_F(MmaTrain, StopsAtALossThatIsNotFiniteAndKeepsTheLastGoodCheckpoint) {
     EXPECT_TRUE(at::isfinite(tensor).all().item<bool>()) << name;
   }
   EXPECT_FALSE(fs::exists(at("run/metrics.csv")));
+}
+
+TEST_F(MmaTrain, RefusesToExportWhatItCannot) {
+  const Words weights = {"--export", at("weights.safetensors")};
+  EXPECT_CONTAINS(refusal(program(weights + Words{"--out", at("nothing")})), at("nothing/checkpoint.safetensors"));
+  EXPECT_CONTAINS(refusal(program(weights + Words{"--evaluate", at("x.pt")})), "--export belongs to a run");
+  expect_success(run_into("run", {"--epochs", "1"}));
+  EXPECT_CONTAINS(refusal(program({"--export", at("no/weights.safetensors"), "--out", at("run")})),
+                  "cannot write " + at("no/weights.safetensors"));
+  expect_success(program(weights + Words{"--out", at("run")}));
+  fs::copy(at("weights.safetensors"), at("run/checkpoint.safetensors"), fs::copy_options::overwrite_existing);
+  EXPECT_CONTAINS(refusal(program(weights + Words{"--out", at("run")})), "is not a checkpoint of a training");
 }
 
 TEST_F(MmaTrain, RefusesToResumeWhatItCannot) {

@@ -1,6 +1,7 @@
 // A network's training step in each precision, memory order and way of running: what stays the same, what may differ.
 #include "train/training.hpp"
 
+#include <ATen/Context.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/randint.h>
@@ -83,6 +84,26 @@ std::pair<double, double> losses_around_an_update(Settings settings) {
   training.set_sums({});
   training.step(0, 0);
   return {before, training.sums().cross_entropy / 8};
+}
+
+TEST(Determinism, TheSwitchesReachLibTorch) {
+  const auto train_with = [](bool deterministic, bool benchmark) {
+    Settings settings = tiny_settings();
+    settings.deterministic = deterministic;
+    settings.cudnn_benchmark = benchmark;
+    Training training(settings, tiny_dataset());
+    const bool on = at::globalContext().deterministicAlgorithms();
+    const std::vector<double> losses = train(training, 0, steps_per_epoch);
+    EXPECT_EQ(on, deterministic);
+    EXPECT_FALSE(at::globalContext().deterministicAlgorithmsWarnOnly());
+    EXPECT_EQ(at::globalContext().benchmarkCuDNN(), benchmark);
+    EXPECT_EQ(at::globalContext().deterministicCuDNN(), !benchmark);
+    return losses;
+  };
+  const std::vector<double> plain = train_with(false, false);
+  EXPECT_EQ(train_with(true, false), train_with(true, false));  // no operation of a step is refused on a CPU
+  EXPECT_EQ(train_with(false, true), plain);                    // nothing of cuDNN runs there
+  EXPECT_EQ(train_with(false, false), plain);                   // what one training asked for does not stay
 }
 
 TEST(Steps, ALastBatchOfOneImageJoinsTheOneBefore) {
