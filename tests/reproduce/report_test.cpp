@@ -251,6 +251,9 @@ TEST_F(Study, ComparesSeedBySeed) {
                           "(95 % interval +0.45 to +1.88, paired t-test of 3 seeds: p = 0.0198; Welch: p = ") !=
       std::string::npos)
       << study.markdown;
+  // Welch's p and the smallest detectable effect are scipy's (ttest_ind; nct).
+  EXPECT_CONTAINS(study.markdown,
+                  "| MMA | 42.17 ± 1.04 | 70.00 ± 0.00 | +1.17 | +0.45 to +1.88 | 0.0198 | 0.2342 | 0.94 | 3 |\n");
   EXPECT_CONTAINS(study.markdown,
                   "| MHE (s=2) | not run | not run | not run | not run | not run | not run | not run | "
                   "0 of 3 |\n");
