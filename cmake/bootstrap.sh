@@ -36,7 +36,7 @@ done
 # --- system packages -------------------------------------------------------------------------------------------------
 
 packages="libcli11-dev nlohmann-json3-dev zlib1g-dev libjpeg62-turbo-dev libpng-dev coinor-libclp-dev libboost-dev gnuplot-nox fonts-dejavu-core dataset-fashion-mnist curl ca-certificates python3-pip"
-[ "$purpose" = test ] && packages="$packages libgtest-dev"
+[ "$purpose" = test ] && packages="$packages libgtest-dev clang"
 [ "$purpose" = bench ] && packages="$packages libbenchmark-dev"
 
 install_system_packages() {

@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "mma/angles.hpp"
+#include "mma/report.hpp"
 
 namespace mma::examples {
 

@@ -5,7 +5,7 @@
 #include "angles/command_line.hpp"
 #include "angles/histograms.hpp"
 #include "common/error.hpp"
-#include "mma/angles.hpp"
+#include "mma/report.hpp"
 
 namespace {
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 #include <functional>
-#include <mma/objective.hpp>
+#include <mma/any_objective.hpp>
 #include <optional>
 #include <string>
 #include <vector>

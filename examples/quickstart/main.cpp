@@ -1,7 +1,7 @@
 // The smallest training loop with MMA regularization: a two-layer network on random data.
-#include <mma/mma.hpp>
 #include <torch/nn.h>
 #include <torch/optim/sgd.h>
+#include <mma/mma.hpp>
 
 #include <iostream>
 
@@ -16,7 +16,8 @@ int main() {
   std::cout << "before\n" << regularizer.report();
   for (int step = 0; step < 200; ++step) {
     optimizer.zero_grad();
-    auto loss = torch::nn::functional::cross_entropy(model->forward(images), labels) + regularizer.loss();
+    auto loss = torch::nn::functional::cross_entropy(model->forward(images), labels);
+    loss = loss + regularizer.loss();
     loss.backward();
     optimizer.step();
   }

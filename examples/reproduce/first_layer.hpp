@@ -5,7 +5,7 @@
 #include <map>
 #include <string>
 
-#include "mma/angles.hpp"
+#include "mma/report.hpp"
 
 namespace mma::examples {
 

@@ -7,7 +7,7 @@
 #include <fstream>
 #include <iostream>
 #include <map>
-#include <mma/angles.hpp>
+#include <mma/report.hpp>
 #include <mma/version.hpp>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -122,7 +122,7 @@ class Table {
     for (const PaperRow& row : rows_) {
       for (const Column& column : columns) tasks.emplace_back(row, &column);
     }
-    detail::run_in_threads(static_cast<int64_t>(tasks.size()), threads_, [&](int64_t k) {
+    mma::detail::tammes::run_in_threads(static_cast<int64_t>(tasks.size()), threads_, [&](int64_t k) {
       const auto& [row, column] = tasks[static_cast<size_t>(k)];
       compute_objective(row, *column);
     });
@@ -234,9 +234,8 @@ std::string how_it_was_made(const Table1Arguments& arguments, const Table& table
       " iterations; annealed: this project's solver, polished.\nThe paper's figures are those of its Table 1 "
       "(0: two points coincide).\nmma ",
       mma::version, ", mma-tammes table1 --seeds ", arguments.seeds, " --first-seed ", arguments.first_seed, " on ",
-      machine_description("cpu"), ": annealed column ",
-      duration(table.seconds_of(true)), " by the clock, the objectives together ", duration(table.seconds_of(false)),
-      " on one core each.\n");
+      machine_description("cpu"), ": annealed column ", duration(table.seconds_of(true)),
+      " by the clock, the objectives together ", duration(table.seconds_of(false)), " on one core each.\n");
 }
 
 }  // namespace

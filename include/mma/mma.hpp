@@ -1,12 +1,14 @@
 // MMA regularization for LibTorch: the one header to include.
 //
 //   mma::Regularizer<> regularizer(*model, mma::Options().coefficient(0.07));
-//   auto loss = cross_entropy(model->forward(x), y) + regularizer.loss();
+//   auto loss = cross_entropy(model->forward(x), y);  // first: a weight that forward() computes must exist
+//   loss = loss + regularizer.loss();                 // before it is read
 #pragma once
 
 #include "angles.hpp"
+#include "any_objective.hpp"
 #include "arcface.hpp"
-#include "layer_selection.hpp"
+#include "layer.hpp"
 #include "objective.hpp"
 #include "objectives/centred.hpp"
 #include "objectives/double_soft_orthogonality.hpp"
@@ -17,6 +19,10 @@
 #include "objectives/orthogonal.hpp"
 #include "objectives/sampled.hpp"
 #include "objectives/spectral_isometry.hpp"
+#include "options.hpp"
+#include "random_draws.hpp"
 #include "regularizer.hpp"
+#include "report.hpp"
+#include "simplex.hpp"
 #include "version.hpp"
 #include "weight_matrix.hpp"

@@ -1,5 +1,5 @@
 // What an objective is: a type that gives one value for each matrix of weight vectors. The concepts that a user's own
-// struct meets, how any of them gives value and gradient without a graph, and AnyObjective for a choice at run time.
+// struct meets, how any of them gives value and gradient without a graph, and the functional form.
 #pragma once
 
 #include <ATen/TensorOperators.h>
@@ -9,15 +9,14 @@
 
 #include <concepts>
 #include <map>
-#include <memory>
 #include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
 
-#include "detail/full_precision.hpp"
-#include "detail/network_pairs.hpp"
-#include "detail/row_norms.hpp"
+#include "detail/nearest/function.hpp"
+#include "detail/rows/norms.hpp"
+#include "detail/rows/precision.hpp"
 #include "weight_matrix.hpp"
 
 namespace mma {
@@ -44,17 +43,18 @@ concept HasState = requires(T& objective, const std::map<std::string, at::Tensor
 
 namespace detail {
 
-/// An objective that is a function of each row's nearest row, so that all layers go in one pass. A type derived from
-/// one may call for something else: it names itself as what its pair_objective() is of.
+/// An objective that is a function of each row's nearest row: it states f, half_space and closest_only as nearest(),
+/// and all layers go in one pass. A type derived from one may call for something else: it names itself as what its
+/// nearest() is of.
 template <typename T>
-concept OverNearestPairs = std::same_as<typename T::OverNearestPairs, T> && requires(const T& objective) {
-  { objective.pair_objective() } -> std::convertible_to<std::optional<PairObjective>>;
+concept OverNearestRows = std::same_as<typename T::OverNearestRows, T> && requires(const T& objective) {
+  { objective.nearest() } -> std::convertible_to<std::optional<nearest::Objective>>;
 };
 
 template <typename Objective>
-std::optional<PairObjective> pair_objective_of(const Objective& objective) {
-  if constexpr (OverNearestPairs<Objective>) {
-    return objective.pair_objective();
+std::optional<nearest::Objective> nearest_objective_of(const Objective& objective) {
+  if constexpr (OverNearestRows<Objective>) {
+    return objective.nearest();
   } else {
     return std::nullopt;
   }
@@ -74,12 +74,15 @@ at::Tensor values_of(Objective& objective, const at::Tensor& rows, const at::Ten
 template <ObjectiveFunction Objective>
 std::pair<at::Tensor, at::Tensor> value_and_gradient(Objective& objective, const at::Tensor& rows,
                                                      const at::Tensor& usable, const at::Tensor& grad_output) {
+  if (const std::optional<nearest::Objective> over = nearest_objective_of(objective)) {
+    return nearest::value_and_gradient(nearest::only_usable(rows, usable), grad_output, *over);
+  }
   if constexpr (HasGradient<Objective>) {
     const at::NoGradGuard no_grad;
     return objective.value_and_gradient(rows, usable, grad_output);
   } else {
     const at::AutoGradMode enable(true);
-    const FullPrecisionGuard guard;
+    const rows::FullPrecisionGuard guard;
     const at::Tensor leaf = rows.detach().requires_grad_();
     const at::Tensor values = values_of(objective, leaf, usable);
     return {values.detach(), torch::autograd::grad({values}, {leaf}, {grad_output}).front()};
@@ -93,76 +96,17 @@ at::Tensor loss_of(Objective&& objective, const at::Tensor& weight, const char* 
   check_weight(weight, {}, "weight");
   TORCH_CHECK(weight.dim() <= 3, "mma: ", function, " got a tensor of shape ", weight.sizes(),
               "; expected [rows, dimension] or [batch, rows, dimension]; see mma::weight_rows for convolutions.");
-  const FullPrecisionGuard guard;
-  const at::Tensor rows = in_computing_type(weight.dim() == 2 ? weight.unsqueeze(0) : weight);
-  const at::Tensor loss = values_of(objective, rows, usable_rows(rows));
+  const rows::FullPrecisionGuard guard;
+  const at::Tensor matrices = in_computing_type(weight);
+  at::Tensor loss;
+  if (const std::optional<nearest::Objective> over = nearest_objective_of(objective)) {
+    loss = nearest::values_of(matrices, *over);
+  } else {
+    const at::Tensor rows = weight.dim() == 2 ? matrices.unsqueeze(0) : matrices;
+    loss = values_of(objective, rows, rows::usable_rows(rows));
+  }
   return weight.dim() == 2 ? loss.squeeze(0) : loss;
 }
 
 }  // namespace detail
-
-/// Any objective, chosen at run time: Regularizer<AnyObjective> is one type for all of them. Copies share what they
-/// hold, a state of random draws included.
-class AnyObjective {
- public:
-  template <typename Objective>
-  requires(ObjectiveFunction<Objective> && !std::same_as<std::remove_cvref_t<Objective>, AnyObjective>)
-      AnyObjective(Objective objective)
-      : held_(std::make_shared<Held<Objective>>(std::move(objective))) {}  // NOLINT
-
-  at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) const { return held_->values(rows, usable); }
-
-  std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
-                                                       const at::Tensor& grad_output) const {
-    return held_->value_and_gradient(rows, usable, grad_output);
-  }
-
-  using OverNearestPairs = AnyObjective;
-  std::optional<detail::PairObjective> pair_objective() const { return held_->pair_objective(); }
-
-  std::map<std::string, at::Tensor> state() const { return held_->state(); }
-  void load_state(const std::map<std::string, at::Tensor>& state) { held_->load_state(state); }
-
- private:
-  struct Interface {
-    virtual ~Interface() = default;
-    virtual at::Tensor values(const at::Tensor& rows, const at::Tensor& usable) = 0;
-    virtual std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
-                                                                 const at::Tensor& grad_output) = 0;
-    virtual std::optional<detail::PairObjective> pair_objective() const = 0;
-    virtual std::map<std::string, at::Tensor> state() = 0;
-    virtual void load_state(const std::map<std::string, at::Tensor>& state) = 0;
-  };
-
-  template <typename Objective>
-  struct Held final : Interface {
-    explicit Held(Objective o) : objective(std::move(o)) {}
-
-    at::Tensor values(const at::Tensor& rows, const at::Tensor& usable) override {
-      return detail::values_of(objective, rows, usable);
-    }
-    std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
-                                                         const at::Tensor& grad_output) override {
-      return detail::value_and_gradient(objective, rows, usable, grad_output);
-    }
-    std::optional<detail::PairObjective> pair_objective() const override {
-      return detail::pair_objective_of(objective);
-    }
-    std::map<std::string, at::Tensor> state() override {
-      if constexpr (HasState<Objective>) {
-        return objective.state();
-      } else {
-        return {};
-      }
-    }
-    void load_state(const std::map<std::string, at::Tensor>& state) override {
-      if constexpr (HasState<Objective>) objective.load_state(state);
-    }
-
-    Objective objective;
-  };
-
-  std::shared_ptr<Interface> held_;
-};
-
 }  // namespace mma

@@ -47,8 +47,8 @@ inline at::Tensor in_computing_type(const at::Tensor& tensor) {
 }  // namespace detail
 
 /// The weight as rows [groups, rows, dimension], in the weight's dtype; a view where the memory allows it, and
-/// differentiable. Throws c10::Error that names the layer for a weight that has no rows (see DESIGN's table): sparse,
-/// quantized, complex, integer, undefined, fewer than two dimensions.
+/// differentiable. Throws c10::Error that names the layer for a weight that has no rows (see the README's table):
+/// sparse, quantized, complex, integer, undefined, fewer than two dimensions.
 inline at::Tensor weight_rows(const at::Tensor& weight, const WeightLayout& layout = {},
                               const std::string& name = "weight") {
   detail::check_weight(weight, layout, name);

@@ -1,10 +1,11 @@
-// The report's figures against loops over all pairs, and what a person and a program read.
+// The figures of measure_angles against loops over all pairs.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <mma/angles.hpp>
 
-#include <nlohmann/json.hpp>
-#include <sstream>
+#include <algorithm>
+#include <cmath>
+#include <vector>
 
 #include "reference.hpp"
 
@@ -53,37 +54,23 @@ TEST(MeasureAngles, GroupsAndZeroRows) {
               -(4 * reference::minimal_angle_loss(rows[0]) + 3 * reference::minimal_angle_loss(kept)) / 7, 1e-6);
 }
 
-mma::Report odd_report() {
-  mma::Report report;
-  report.layers.push_back(mma::measure_angles("features.0", at::eye(3).unsqueeze(0)));
-  report.layers.push_back(mma::measure_angles("odd \"name\"\n", at::ones({1, 1, 4})));
-  report.layers.push_back(mma::measure_angles("broken", at::full({1, 3, 4}, std::nan(""))));
-  return report;
+TEST(MeasureAngles, TheMinimalAngleIsThatOfTheClosestGroup) {
+  const auto pair = [](double angle) { return at::tensor({1.0, 0.0, std::cos(angle), std::sin(angle)}).view({2, 2}); };
+  const auto minimal = [](const std::vector<at::Tensor>& groups) {
+    return mma::measure_angles("grouped", at::stack(groups)).minimal_angle;
+  };
+  EXPECT_NEAR(minimal({pair(0.5), pair(0.2), pair(0.7)}), 0.2, 1e-12);
+  EXPECT_NEAR(minimal({pair(0.2), pair(0.5)}), 0.2, 1e-12);
+  EXPECT_NEAR(minimal({at::zeros({2, 2}, at::kDouble), pair(0.5)}), 0.5, 1e-12);
 }
 
-TEST(Report, JsonIsRead) {
-  const auto json = nlohmann::json::parse(odd_report().json());
-  ASSERT_EQ(json["layers"].size(), 3U);
-  EXPECT_NEAR(json["layers"][0]["minimal_angle_degrees"].get<double>(), 90.0, 1e-9);
-  EXPECT_EQ(json["layers"][1]["name"], "odd \"name\"\n");
-  EXPECT_TRUE(json["layers"][1]["minimal_angle_degrees"].is_null());
-  EXPECT_EQ(json["layers"][2]["note"], "has NaN or Inf");
-}
-
-TEST(Report, TableIsAligned) {
-  mma::Report report = odd_report();
-  report.layers[1].name = "short";
-  std::ostringstream table;
-  table << report;
-  EXPECT_EQ(
-      table.str(),
-      "layer       rows  dimension  minimal angle  mean nearest  simplex bound  pairs > 0.2  zero rows  note\n"
-      "features.0     3          3         90.000        90.000        120.000            0          0\n"
-      "short          1          4              -             -              -            0          0  fewer than "
-      "2 rows\n"
-      "broken         3          4              -             -        120.000            0          0  has NaN or "
-      "Inf\n"
-      "angles in degrees\n");
+TEST(MeasureAngles, FiguresThatAreNoneAreNaN) {
+  for (const at::Tensor& rows : {at::ones({1, 1, 4}), at::zeros({1, 3, 4}), at::ones({0, 3, 4})}) {
+    const mma::LayerAngles angles = mma::measure_angles("nothing", rows);
+    EXPECT_TRUE(mma::detail::pairs::is_nan(angles.minimal_angle));
+    EXPECT_TRUE(mma::detail::pairs::is_nan(angles.mean_nearest_angle));
+    EXPECT_FALSE(angles.note.empty());
+  }
 }
 
 }  // namespace

@@ -295,6 +295,18 @@ TEST(RefreshEvery, NeighboursThatCannotBeAreNotTaken) {
   }
 }
 
+// A state from before the first search: what was found since is not kept.
+TEST(RefreshEvery, AStateWithoutNeighboursSearchesAgain) {
+  const at::Tensor weight = leaf(random({33, 8}, 64));
+  mma::Regularizer<> regularizer(mma::Options().coefficient(1).refresh_every(4));
+  regularizer.add("w", weight);
+  regularizer.loss();
+  regularizer.load_state({{"step", at::scalar_tensor(1, at::kLong)}});
+  const at::NoGradGuard no_grad;
+  weight.add_(random({33, 8}, 65), 0.3);
+  EXPECT_NEAR(regularizer.loss().item<double>(), expected(weight, 1).loss, 1e-6);
+}
+
 TEST(RefreshEvery, WorksThroughAnyObjective) {
   const at::Tensor weight = leaf(random({33, 8}, 62));
   mma::Regularizer<mma::AnyObjective> regularizer(mma::Options().coefficient(1).refresh_every(2), mma::MinimalAngle{});
@@ -304,6 +316,48 @@ TEST(RefreshEvery, WorksThroughAnyObjective) {
   const at::NoGradGuard no_grad;
   weight.add_(random({33, 8}, 63), 0.3);
   EXPECT_NEAR(regularizer.loss().item<double>(), of_pairs(weight, kept).loss, 1e-6);
+}
+
+// --- parts ---
+
+/// Counts the engines that are made while it lives.
+class EngineCount {
+ public:
+  EngineCount() {
+    mma::detail::nearest::engine_maker() = [this](mma::detail::nearest::Plan plan) {
+      ++made;
+      return mma::detail::nearest::make_engine_for_device(std::move(plan));
+    };
+  }
+  ~EngineCount() { mma::detail::nearest::engine_maker() = {}; }
+  EngineCount(const EngineCount&) = delete;
+
+  int made = 0;
+};
+
+// A captured CUDA graph goes on with the tables of the engine that it was captured with.
+TEST(Parts, StayWhateverIsAskedInBetween) {
+  EngineCount engines;
+  std::vector<Member> members = awkward_members();
+  mma::Regularizer<> regularizer = regularizer_of(members);
+  regularizer.loss();
+  EXPECT_EQ(engines.made, 2);  // float32, float64
+  regularizer.layer_losses();
+  regularizer.report();
+  const auto state = regularizer.state();
+  regularizer.load_state(state);
+  engines.made = 0;
+  regularizer.loss();
+  regularizer.accumulate_gradient();
+  {
+    const at::NoGradGuard no_grad;
+    members[0].weight.add_(1);  // in place
+  }
+  regularizer.loss();
+  EXPECT_EQ(engines.made, 0);
+  members[0].weight.set_data(members[0].weight.detach().clone());  // memory of its own
+  regularizer.loss();
+  EXPECT_EQ(engines.made, 2);
 }
 
 // --- share ---

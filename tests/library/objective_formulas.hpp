@@ -15,19 +15,6 @@
 
 namespace reference {
 
-inline Real length_of_sum(const std::vector<Real>& a, const std::vector<Real>& b, Real sign) {
-  Real sum = 0;
-  for (size_t k = 0; k < a.size(); ++k) {
-    sum += (a[k] + sign * b[k]) * (a[k] + sign * b[k]);
-  }
-  return std::sqrt(sum);
-}
-
-/// Of unit vectors, accurate at small angles too.
-inline Real angle(const std::vector<Real>& a, const std::vector<Real>& b) {
-  return 2 * std::atan2(length_of_sum(a, b, -1), length_of_sum(a, b, 1));
-}
-
 /// For each row the smallest f(i, j) over the others.
 template <typename Function>
 std::vector<Real> smallest(const Rows& rows, const Function& f) {
@@ -174,7 +161,7 @@ std::function<mma::AnyObjective()> maker(const Objective& objective = {}) {
 
 /// SpectralIsometry's first draw for one matrix.
 inline std::vector<Real> first_draw(size_t count, uint64_t seed) {
-  mma::detail::RandomDraws draws{.seed = seed};
+  mma::RandomDraws draws{.seed = seed};
   return rows_of(draws.normal({1, static_cast<int64_t>(count), 1})[0].t())[0];
 }
 
@@ -280,8 +267,8 @@ inline at::Tensor gradient(const mma::AnyObjective& objective, const at::Tensor&
 inline std::pair<at::Tensor, at::Tensor> value_and_gradient(const mma::AnyObjective& objective,
                                                             const at::Tensor& weight) {
   const at::Tensor rows = weight.dim() == 2 ? weight.unsqueeze(0) : weight;
-  const auto [value, gradient] =
-      objective.value_and_gradient(rows, mma::detail::usable_rows(rows), at::ones({rows.size(0)}, rows.options()));
+  const auto [value, gradient] = objective.value_and_gradient(rows, mma::detail::rows::usable_rows(rows),
+                                                              at::ones({rows.size(0)}, rows.options()));
   return {value.reshape(weight.sizes().slice(0, static_cast<size_t>(weight.dim() - 2))),
           gradient.reshape(weight.sizes())};
 }

@@ -92,7 +92,8 @@ FOR_EACH_OBJECTIVE(Formulas, GradientTimesWhatComesFromOutside, all) {
   }();
   const at::Tensor once = gradient(entry.make(), weight);
   EXPECT_LT(relative_error(whole, once * outer.reshape({3, 1, 1})), 1e-14);
-  const at::Tensor without = entry.make().value_and_gradient(weight, mma::detail::usable_rows(weight), outer).second;
+  const at::Tensor without =
+      entry.make().value_and_gradient(weight, mma::detail::rows::usable_rows(weight), outer).second;
   EXPECT_LT(relative_error(without, once * outer.reshape({3, 1, 1})), 1e-14);
 }
 
@@ -149,7 +150,7 @@ TEST(SpectralIsometry, ManyIterationsGiveTheSpectralNorm) {
 TEST(SpectralIsometry, EachMatrixOfABatchHasAVectorOfItsOwn) {
   const at::Tensor batch = random_rows({3, 5, 8}, 62, at::kDouble);
   const at::Tensor values = mma::spectral_isometry_loss(batch, {.random = {.seed = 9}});
-  mma::detail::RandomDraws draws{.seed = 9};
+  mma::RandomDraws draws{.seed = 9};
   const at::Tensor vectors = draws.normal({3, 5, 1});
   for (int64_t b = 0; b < 3; ++b) {
     const auto vector = reference::rows_of(vectors[b].t())[0];

@@ -1,4 +1,4 @@
-// DESIGN's semantics for every objective: duplicates, zero, tiny and huge rows, NaN, precision, layout, memory.
+// The README's semantics for every objective: duplicates, zero, tiny and huge rows, NaN, precision, layout, memory.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
@@ -216,7 +216,7 @@ FOR_EACH_OBJECTIVE(ObjectivesOfDirections, DoNotFeelTheRowsLengths, directions) 
 
 FOR_EACH_OBJECTIVE(EveryObjective, TinyRowsAreNotZero, all) {
   const at::Tensor rows = random_rows({7, 5}, 84) * 1e-30;
-  EXPECT_EQ(mma::detail::usable_rows(rows).sum().item<int64_t>(), 7);
+  EXPECT_EQ(mma::detail::rows::usable_rows(rows).sum().item<int64_t>(), 7);
   const auto expected = static_cast<double>(entry.formula(reference::rows_of(rows)));
   EXPECT_NEAR(loss(entry, rows).item<double>() / expected, 1, 1e-5);
   EXPECT_TRUE(gradient(entry, rows).isfinite().all().item<bool>());
@@ -351,14 +351,15 @@ TEST(PairSums, TheTensorOperationsOfOtherDevicesGiveTheNumbersOfTheLoops) {
     at::Tensor rows = random_rows({1, 21}, 94, type) + 0.02 * random_rows({40, 21}, 95, type);
     rows[5].copy_(2 * rows[2]);
     rows[9].copy_(-rows[1]);
-    const at::Tensor norms = mma::detail::row_norms(rows);
+    const at::Tensor norms = mma::detail::rows::row_norms(rows);
     const at::Tensor first = at::arange(40).repeat_interleave(40), second = at::arange(40).repeat(40);
     const at::Tensor others = (first != second).nonzero().squeeze(1);
     const at::Tensor i = first.index_select(0, others), j = second.index_select(0, others);
     const at::Tensor weight = random_rows({1560}, 96, at::kDouble);
     at::Tensor loops = at::ones({40, 21}, type);
-    mma::detail::add_pair_forces(loops, rows, norms, i, j, 40, weight);
-    const at::Tensor parts = mma::detail::first_parts(rows, i, j, 40, weight) * norms.index_select(0, i).unsqueeze(1);
+    mma::detail::pairs::add_pair_forces(loops, rows, norms, i, j, 40, weight);
+    const at::Tensor parts =
+        mma::detail::pairs::first_parts(rows, i, j, 40, weight) * norms.index_select(0, i).unsqueeze(1);
     const at::Tensor expected = at::ones({40, 21}, at::kDouble).index_add(0, i, parts);
     EXPECT_LT(relative_error(loops, expected), type == at::kFloat ? 1e-6 : 1e-12);
   }

@@ -19,7 +19,7 @@ inline Rows rows_of(const at::Tensor& matrix) {
   Rows rows(static_cast<size_t>(values.size(0)), std::vector<Real>(static_cast<size_t>(values.size(1))));
   for (auto& row : rows) {
     for (Real& value : row) {
-      value = *data++;
+      value = static_cast<Real>(*data++);
     }
   }
   return rows;
@@ -54,6 +54,19 @@ inline Rows units(Rows rows) {
 /// Of unit vectors.
 inline Real cosine(const std::vector<Real>& a, const std::vector<Real>& b) {
   return std::fmin(Real{1}, std::fmax(Real{-1}, dot(a, b)));
+}
+
+inline Real length_of_sum(const std::vector<Real>& a, const std::vector<Real>& b, Real sign) {
+  Real sum = 0;
+  for (size_t k = 0; k < a.size(); ++k) {
+    sum += (a[k] + sign * b[k]) * (a[k] + sign * b[k]);
+  }
+  return std::sqrt(sum);
+}
+
+/// Of unit vectors, accurate at small angles too.
+inline Real angle(const std::vector<Real>& a, const std::vector<Real>& b) {
+  return 2 * std::atan2(length_of_sum(a, b, -1), length_of_sum(a, b, 1));
 }
 
 struct Nearest {

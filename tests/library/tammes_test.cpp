@@ -67,7 +67,7 @@ TEST(TammesEnergy, ValueIsTheFormulaAndGradientItsDifferences) {
   at::manual_seed(5);
   for (const auto& [n, d] : std::vector<std::pair<int64_t, int64_t>>{{2, 2}, {9, 3}, {30, 4}, {601, 3}}) {
     const at::Tensor rows = at::randn({n, d}, at::kDouble);
-    mma::detail::PowerEnergy energy(n, d, 1);
+    mma::detail::tammes::PowerEnergy energy(n, d, 1);
     at::Tensor gradient = at::empty_like(rows), ignored = at::empty_like(rows);
     const auto value = [&](const at::Tensor& at_rows, at::Tensor& into, int doublings) {
       return energy(at_rows.const_data_ptr<double>(), into.mutable_data_ptr<double>(), doublings);
@@ -88,11 +88,11 @@ TEST(TammesEnergy, ValueIsTheFormulaAndGradientItsDifferences) {
 
 TEST(TammesEnergy, ManyPointsGiveTheFormulaAndTheSameBitsOnAnyThreads) {
   at::manual_seed(6);
-  const int64_t n = mma::detail::PowerEnergy::many_points + 13;
+  const int64_t n = mma::detail::tammes::PowerEnergy::many_points + 13;
   const at::Tensor rows = at::randn({n, 3}, at::kDouble);
   std::vector<at::Tensor> gradients;
   for (const int64_t threads : {1, 2, 3}) {
-    mma::detail::PowerEnergy energy(n, 3, threads);
+    mma::detail::tammes::PowerEnergy energy(n, 3, threads);
     gradients.push_back(at::empty_like(rows));
     const double value = energy(rows.const_data_ptr<double>(), gradients.back().mutable_data_ptr<double>(), 4);
     EXPECT_NEAR(value, static_cast<double>(plain_energy(rows, 4)), 1e-8);

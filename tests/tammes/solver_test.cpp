@@ -34,7 +34,7 @@ TEST(Polish, ReachesPublishedValues) {
 
 TEST(Polish, OnlyRaisesTheAngleAndStops) {
   at::manual_seed(3);
-  const at::Tensor random = detail::unit(at::randn({20, 4}, at::kDouble));
+  const at::Tensor random = mma::detail::tammes::unit(at::randn({20, 4}, at::kDouble));
   const Polished polished = polish(random);
   EXPECT_GT(minimal_angle(polished.points), minimal_angle(random));
   EXPECT_NEAR((polished.points.square().sum(1) - 1).abs().max().item<double>(), 0, 1e-14);

@@ -10,7 +10,7 @@
 #include <string>
 #include <utility>
 
-#include "../detail/nearest_pairs.hpp"
+#include "../detail/rows/norms.hpp"
 #include "../objective.hpp"
 #include "minimal_angle.hpp"
 
@@ -45,15 +45,16 @@ struct Centred {
   /// In float64: rounded to float32 again, rows that are near would lose their angle.
   static at::Tensor minus_mean(const at::Tensor& rows, const at::Tensor& usable) {
     const at::Tensor used = usable.unsqueeze(-1), wide = rows.to(at::kDouble);
-    const at::Tensor count = detail::usable_count(usable).clamp_min(1).reshape({-1, 1, 1});
+    const at::Tensor count = detail::rows::usable_count(usable).clamp_min(1).reshape({-1, 1, 1});
     const at::Tensor mean = at::where(used, wide, 0.0).sum(1, true) / count;
     return at::where(used, wide - mean, 0.0);
   }
 
   /// What rounding leaves of a row that equals the mean is no direction.
   static at::Tensor still_usable(const at::Tensor& moved, const at::Tensor& rows, const at::Tensor& usable) {
-    const at::Tensor rounding = detail::row_norms(rows.detach()) * detail::duplicate_distance(rows.scalar_type());
-    return usable.logical_and((detail::row_norms(moved.detach()) <= rounding).logical_not());
+    const at::Tensor rounding =
+        detail::rows::row_norms(rows.detach()) * detail::pairs::duplicate_distance(rows.scalar_type());
+    return usable.logical_and((detail::rows::row_norms(moved.detach()) <= rounding).logical_not());
   }
 };
 

@@ -17,9 +17,10 @@
 #include <utility>
 #include <vector>
 
-#include "../detail/pair_sums.hpp"
-#include "../detail/row_sample.hpp"
+#include "../detail/all_pairs/sums.hpp"
+#include "../detail/rows/sample.hpp"
 #include "../objective.hpp"
+#include "../random_draws.hpp"
 
 namespace mma {
 
@@ -95,19 +96,20 @@ struct PairEnergy {
   bool half_space = false;  ///< the energy of the 2n points w^_i and -w^_i
   double share = 1;         ///< of the rows, drawn anew at each call (at least 2); the paper's mini-batch takes 0.3
   double closest = 1e-2;    ///< below this distance (0.6 degrees) the energy is continued linearly
-  detail::RandomDraws random = {};  ///< of the mini-batch: RieszFisher{.share = 0.3, .random = {.seed = 7}}
+  RandomDraws random = {};  ///< of the mini-batch: RieszFisher{.share = 0.3, .random = {.seed = 7}}
 
   /// rows [b, n, d], usable [b, n] -> [b]; 0 for fewer than two usable rows. Twice differentiable.
   /// Throws c10::Error for a negative s, a share outside (0, 1], a `closest` that is not positive.
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) {
-    const auto sample = detail::RowSample::draw(random, share, rows);
-    return detail::pair_sum(kernel(), sample.of(rows), sample.of(usable));
+    const auto sample = detail::rows::RowSample::draw(random, share, rows);
+    return detail::all_pairs::pair_sum(kernel(), sample.of(rows), sample.of(usable));
   }
 
   std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
                                                        const at::Tensor& grad_output) {
-    const auto sample = detail::RowSample::draw(random, share, rows);
-    const auto [value, part] = detail::pair_sum_and_gradient(kernel(), sample.of(rows), sample.of(usable), grad_output);
+    const auto sample = detail::rows::RowSample::draw(random, share, rows);
+    const auto [value, part] =
+        detail::all_pairs::pair_sum_and_gradient(kernel(), sample.of(rows), sample.of(usable), grad_output);
     return {value, sample.spread(part, rows)};
   }
 

@@ -4,9 +4,6 @@
 // Wang, Xiang, Zou, Xu: MMA Regularization, NeurIPS 2020.
 #pragma once
 
-#include <utility>
-
-#include "../detail/nearest_pairs.hpp"
 #include "../objective.hpp"
 
 namespace mma {
@@ -16,21 +13,14 @@ struct MaximalCosine {
 
   /// rows [b, n, d], usable [b, n] -> [b] in [-1, 1]; 0 for fewer than two usable rows. Twice differentiable.
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) const {
-    return Pairs::apply(rows, usable, choice());
+    return detail::nearest::values_of(detail::nearest::only_usable(rows, usable), nearest());
   }
 
-  std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
-                                                       const at::Tensor& grad_output) const {
-    return Pairs::value_and_gradient(rows, usable, grad_output, choice());
+  /// f(theta) = cos theta.
+  using OverNearestRows = MaximalCosine;
+  detail::nearest::Objective nearest() const {
+    return {.of_angle = 0, .of_cosine = 1, .half_space = false, .closest_only = closest_only};
   }
-
-  /// For Regularizer, which takes all layers in one pass.
-  using OverNearestPairs = MaximalCosine;
-  detail::PairObjective pair_objective() const { return {detail::PairFunction::Cosine, choice()}; }
-
- private:
-  using Pairs = detail::NearestPairs<detail::CosineOfAngle>;
-  detail::PairChoice choice() const { return {.closest_only = closest_only}; }
 };
 
 /// Eq 5 of a matrix [n, d] or a batch [b, n, d]; shapes, dtypes and errors as minimal_angle_loss.

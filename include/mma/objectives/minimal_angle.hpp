@@ -4,9 +4,6 @@
 // NeurIPS 2020.
 #pragma once
 
-#include <utility>
-
-#include "../detail/nearest_pairs.hpp"
 #include "../objective.hpp"
 
 namespace mma {
@@ -18,22 +15,14 @@ struct MinimalAngle {
   /// rows [b, n, d] (float32 or float64, as they are, not normalised), usable [b, n] (bool: which rows count)
   /// -> [b], in [-pi, 0] radians; 0 for a matrix with fewer than two usable rows. Twice differentiable.
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) const {
-    return Pairs::apply(rows, usable, choice());
+    return detail::nearest::values_of(detail::nearest::only_usable(rows, usable), nearest());
   }
 
-  /// The value [b] and d(grad_output . value)/d rows [b, n, d] without an autograd graph.
-  std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
-                                                       const at::Tensor& grad_output) const {
-    return Pairs::value_and_gradient(rows, usable, grad_output, choice());
+  /// f(theta) = -theta.
+  using OverNearestRows = MinimalAngle;
+  detail::nearest::Objective nearest() const {
+    return {.of_angle = -1, .of_cosine = 0, .half_space = half_space, .closest_only = false};
   }
-
-  /// For Regularizer, which takes all layers in one pass.
-  using OverNearestPairs = MinimalAngle;
-  detail::PairObjective pair_objective() const { return {detail::PairFunction::MinusAngle, choice()}; }
-
- private:
-  using Pairs = detail::NearestPairs<detail::MinusAngle>;
-  detail::PairChoice choice() const { return {.half_space = half_space}; }
 };
 
 /// Eq 6 of one matrix [n, d] (a scalar) or of a batch [b, n, d] (a vector [b]), differentiable, in the weight's dtype

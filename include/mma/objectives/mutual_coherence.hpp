@@ -6,9 +6,6 @@
 // NeurIPS 2018.
 #pragma once
 
-#include <utility>
-
-#include "../detail/nearest_pairs.hpp"
 #include "../objective.hpp"
 
 namespace mma {
@@ -17,21 +14,14 @@ struct MutualCoherence {
   /// rows [b, n, d], usable [b, n] -> [b] in [0, 1]; 0 for fewer than two usable rows. Twice differentiable. Of several
   /// closest pairs the one with the lowest index carries the gradient; exact duplicates never part.
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) const {
-    return Pairs::apply(rows, usable, choice);
+    return detail::nearest::values_of(detail::nearest::only_usable(rows, usable), nearest());
   }
 
-  std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
-                                                       const at::Tensor& grad_output) const {
-    return Pairs::value_and_gradient(rows, usable, grad_output, choice);
+  /// f(theta) = cos theta of the closest pair of lines.
+  using OverNearestRows = MutualCoherence;
+  detail::nearest::Objective nearest() const {
+    return {.of_angle = 0, .of_cosine = 1, .half_space = true, .closest_only = true};
   }
-
-  /// For Regularizer, which takes all layers in one pass.
-  using OverNearestPairs = MutualCoherence;
-  detail::PairObjective pair_objective() const { return {detail::PairFunction::Cosine, choice}; }
-
- private:
-  using Pairs = detail::NearestPairs<detail::CosineOfAngle>;
-  static constexpr detail::PairChoice choice{.half_space = true, .closest_only = true};
 };
 
 /// Of a matrix [n, d] or a batch [b, n, d]; shapes, dtypes and errors as minimal_angle_loss.

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "../detail/pair_sums.hpp"
+#include "../detail/all_pairs/sums.hpp"
 #include "../objective.hpp"
 
 namespace mma {
@@ -40,12 +40,12 @@ struct SquareKernel {
 struct Orthogonal {
   /// rows [b, n, d], usable [b, n] -> [b]; 0 for fewer than two usable rows. Twice differentiable.
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) const {
-    return detail::pair_sum(kernel, rows, usable);
+    return detail::all_pairs::pair_sum(kernel, rows, usable);
   }
 
   std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
                                                        const at::Tensor& grad_output) const {
-    return detail::pair_sum_and_gradient(kernel, rows, usable, grad_output);
+    return detail::all_pairs::pair_sum_and_gradient(kernel, rows, usable, grad_output);
   }
 
  private:
@@ -55,12 +55,12 @@ struct Orthogonal {
 /// As Orthogonal; n is the number of usable rows.
 struct SimplexTarget {
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) const {
-    return detail::pair_sum(kernel, rows, usable);
+    return detail::all_pairs::pair_sum(kernel, rows, usable);
   }
 
   std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
                                                        const at::Tensor& grad_output) const {
-    return detail::pair_sum_and_gradient(kernel, rows, usable, grad_output);
+    return detail::all_pairs::pair_sum_and_gradient(kernel, rows, usable, grad_output);
   }
 
  private:

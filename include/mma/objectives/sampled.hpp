@@ -8,8 +8,9 @@
 #include <string>
 #include <utility>
 
-#include "../detail/row_sample.hpp"
+#include "../detail/rows/sample.hpp"
 #include "../objective.hpp"
+#include "../random_draws.hpp"
 #include "minimal_angle.hpp"
 
 namespace mma {
@@ -19,18 +20,18 @@ template <ObjectiveFunction Objective = MinimalAngle>
 struct Sampled {
   double share = 0.1;  ///< of the rows, at least 2
   Objective objective = {};
-  detail::RandomDraws random = {};  ///< Sampled<>{.share = 0.3, .random = {.seed = 7}}
+  RandomDraws random = {};  ///< Sampled<>{.share = 0.3, .random = {.seed = 7}}
 
   /// rows [b, n, d], usable [b, n] -> [b]; only the rows that are drawn get a gradient.
   /// Throws c10::Error for a share outside (0, 1].
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) {
-    const auto sample = detail::RowSample::draw(random, share, rows);
+    const auto sample = detail::rows::RowSample::draw(random, share, rows);
     return objective(sample.of(rows), sample.of(usable));
   }
 
   std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
                                                        const at::Tensor& grad_output) {
-    const auto sample = detail::RowSample::draw(random, share, rows);
+    const auto sample = detail::rows::RowSample::draw(random, share, rows);
     const auto [value, part] = detail::value_and_gradient(objective, sample.of(rows), sample.of(usable), grad_output);
     return {value, sample.spread(part, rows)};
   }

@@ -12,20 +12,20 @@
 #include <map>
 #include <string>
 
-#include "../detail/nearest_pairs.hpp"
-#include "../detail/random_draws.hpp"
+#include "../detail/rows/norms.hpp"
 #include "../objective.hpp"
+#include "../random_draws.hpp"
 
 namespace mma {
 
 struct SpectralIsometry {
   int64_t iterations = 2;
-  detail::RandomDraws random = {};  ///< of the vector, drawn anew at each call
+  RandomDraws random = {};  ///< of the vector, drawn anew at each call
 
   /// rows [b, n, d], usable [b, n] -> [b], at least 0; 0 for fewer than two usable rows. Twice differentiable.
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) {
     TORCH_CHECK(iterations >= 1, "mma: SpectralIsometry has ", iterations, " iterations; expected 1 or more.");
-    const detail::FullPrecisionGuard guard;
+    const detail::rows::FullPrecisionGuard guard;
     const bool by_rows = rows.size(1) <= rows.size(2);
     const at::Tensor used = at::where(usable.unsqueeze(-1), rows, 0.0);
     const at::Tensor left = by_rows ? used : used.transpose(1, 2);
@@ -40,8 +40,8 @@ struct SpectralIsometry {
       vector = at::bmm(left, at::bmm(right, vector)) - vector;
       norm = at::linalg_vector_norm(vector, 2, at::IntArrayRef{1, 2});
     }
-    return at::where(detail::usable_count(usable) >= 2, norm, 0.0) +
-           detail::nan_where_not_finite(rows).to(norm.scalar_type());
+    return at::where(detail::rows::usable_count(usable) >= 2, norm, 0.0) +
+           detail::rows::nan_where_not_finite(rows).to(norm.scalar_type());
   }
 
   std::map<std::string, at::Tensor> state() const { return random.state(); }

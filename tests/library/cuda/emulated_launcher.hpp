@@ -1,20 +1,28 @@
-// A CudaNetwork's launcher that runs the kernels on the CPU.
+// A launcher that runs the CUDA engine's kernels on the CPU.
 #pragma once
 
-#include <mma/detail/cuda_runtime.hpp>
+#include <mma/detail/nearest/cuda/runtime.hpp>
+#include <mma/detail/nearest/engine.hpp>
 
-class EmulatedLauncher : public mma::detail::KernelLauncher {
+#include <cstdint>
+#include <memory>
+
+class EmulatedLauncher : public mma::detail::nearest::cuda::KernelLauncher {
  public:
   /// The seed is of the order in which a launch's blocks run.
-  EmulatedLauncher(at::ScalarType type, mma::SearchPrecision precision, unsigned seed)
-      : type_(type), precision_(precision), seed_(seed) {}
+  explicit EmulatedLauncher(at::ScalarType type, unsigned seed = 1) : type_(type), seed_(seed) {}
 
-  void launch(mma::detail::CudaKernel kernel, int64_t blocks, int threads, void** arguments) override;
+  void launch(mma::detail::nearest::cuda::Kernel kernel, int64_t blocks, int threads, void** arguments) override;
 
   int launches = 0;
 
+  /// How often blocks of decide waited beyond the one time that each does: only an exact look at all columns waits.
+  int64_t exact_look_waits = 0;
+
  private:
   at::ScalarType type_;
-  mma::SearchPrecision precision_;
   unsigned seed_;
 };
+
+/// The CUDA engine, emulated, over matrices on the CPU.
+std::unique_ptr<mma::detail::nearest::Engine> emulated_engine(mma::detail::nearest::Plan plan);

@@ -1,4 +1,4 @@
-// Runs the kernels of cuda_source.hpp on the CPU: each thread of a block is a fiber, blocks run one after another in an
+// Runs the CUDA engine's kernels on the CPU: each thread of a block is a fiber, blocks run one after another in an
 // order that a seed shuffles. It knows what those kernels use of CUDA and nothing more.
 #pragma once
 
@@ -29,7 +29,7 @@ struct Index {
 /// The block that runs: fibers take turns, each until a barrier at which it waits for others.
 class Block {
  public:
-  using Values = std::array<uint32_t, 6>;  ///< what a lane can show the others at a time
+  using Values = std::array<uint32_t, 2>;  ///< what a lane can show the others at a time
 
   /// Runs `kernel` once for each of the block's threads.
   void run(int block, int threads, const std::function<void()>& kernel) {
@@ -57,6 +57,10 @@ class Block {
   const Index& block() const { return block_; }
 
   void wait_for_block() { wait(block_barrier_, threads_); }
+
+  /// How often the threads of a block have waited for each other, in all launches.
+  int64_t waits() const { return static_cast<int64_t>(block_barrier_.passed); }
+
   void wait_for_warp() { wait(warp_barriers_[static_cast<size_t>(thread_.x / 32)], 32); }
 
   /// Every lane shows values and sees those of all, until its next call but one.
@@ -138,12 +142,14 @@ inline void Block::enter() {
   _longjmp(self.scheduler_, finished);
 }
 
-/// All blocks of a launch, in an order of the seed's.
-inline void launch(int64_t blocks, int threads, unsigned seed, const std::function<void()>& kernel) {
+/// All blocks of a launch, in an order of the seed's. How often the threads of a block waited for each other.
+inline int64_t launch(int64_t blocks, int threads, unsigned seed, const std::function<void()>& kernel) {
   std::vector<int> order(static_cast<size_t>(blocks));
   std::iota(order.begin(), order.end(), 0);
   std::shuffle(order.begin(), order.end(), std::mt19937(seed));
+  const int64_t before = block().waits();
   for (const int b : order) block().run(b, threads, kernel);
+  return block().waits() - before;
 }
 
 template <typename To, typename From>
@@ -151,34 +157,6 @@ To bits_as(const From& value) {
   To result{};
   std::memcpy(&result, &value, std::min(sizeof result, sizeof value));
   return result;
-}
-
-/// mma.sync m16n8k8 (TF32) or m16n8k16 (bfloat16): the layout of its fragments, and a sum that, like the hardware's, is
-/// cut off and not rounded: here after each term.
-template <int terms>
-void tensor_product(float (&sum)[4], const unsigned (&left)[4], const unsigned (&right)[2]) {
-  const int lane = block().thread().x % 32, group = lane / 4, place = lane % 4;
-  const auto& all = block().gather({left[0], left[1], left[2], left[3], right[0], right[1]});
-  const auto value = [](unsigned word, int part) {
-    return bits_as<float>(terms == 1 ? word : (part == 0 ? word << 16 : word & 0xffff0000u));
-  };
-  const auto cut = [](double exact) {
-    const float nearest = static_cast<float>(exact);
-    return std::abs(static_cast<double>(nearest)) > std::abs(exact) ? std::nextafter(nearest, 0.0f) : nearest;
-  };
-  for (int c = 0; c < 4; ++c) {
-    const int row = group + 8 * (c / 2), column = 2 * place + c % 2;
-    float& total = sum[c];
-    for (int word = 0; word < 8; ++word) {
-      const auto a = static_cast<size_t>((row % 8) * 4 + word % 4), b = static_cast<size_t>(column * 4 + word % 4);
-      const auto a_register = static_cast<size_t>(row / 8 + 2 * (word / 4)),
-                 b_register = static_cast<size_t>(4 + word / 4);
-      for (int part = 0; part < terms; ++part) {
-        total = cut(static_cast<double>(total) + static_cast<double>(value(all[a][a_register], part)) *
-                                                     static_cast<double>(value(all[b][b_register], part)));
-      }
-    }
-  }
 }
 
 }  // namespace emulator
@@ -214,23 +192,16 @@ inline unsigned __ballot_sync(unsigned, bool value) {
   return result;
 }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
-inline int __ffs(int bits) { return __builtin_ffs(bits); }
 inline int __float_as_int(float value) { return emulator::bits_as<int>(value); }
 inline float __int_as_float(int bits) { return emulator::bits_as<float>(bits); }
 inline double __longlong_as_double(long long bits) { return emulator::bits_as<double>(bits); }
-inline int atomicMax(int* at, int value) {
-  const int before = *at;
+inline long long __double_as_longlong(double value) { return emulator::bits_as<long long>(value); }
+inline unsigned long long atomicMax(unsigned long long* at, unsigned long long value) {
+  const unsigned long long before = *at;
   *at = std::max(before, value);
   return before;
 }
-inline int atomicAdd(int* at, int value) {
-  const int before = *at;
-  *at += value;
-  return before;
-}
+using std::max;
+using std::min;
 inline float emulated_float16_value(unsigned short bits) { return c10::Half(bits, c10::Half::from_bits()); }
 inline unsigned short emulated_float16_bits(float value) { return c10::Half(value).x; }
-template <int terms>
-void emulated_tensor_product(float (&sum)[4], const unsigned (&left)[4], const unsigned (&right)[2]) {
-  emulator::tensor_product<terms>(sum, left, right);
-}
