@@ -1,6 +1,7 @@
 # make demo   installs what is missing, builds, trains ResNet20 on Fashion-MNIST without and with MMA, shows a table
 # make test   the same set-up, then every test
-# make bench  what MMA costs on this machine's CPU, against the paper's formula and the floor, and on a face network's head
+# make bench  what MMA costs on this machine's CPU, against the paper's formula and the floor, at random and at trained
+#             weights, and on a face network's head
 # make data-cifar100   downloads CIFAR-100 from its publisher into data/
 #
 # Build by hand with the presets of CMakePresets.json.
@@ -28,8 +29,9 @@ bench:
 	@prefix=$$(cmake/bootstrap.sh --for bench) && \
 	export CMAKE_PREFIX_PATH="$$prefix" && \
 	cmake --preset bench > /dev/null && \
-	cmake --build --preset bench --parallel $(JOBS) > /dev/null && \
-	{ build-bench/bin/bench-cpu; missed=$$?; build-bench/bin/bench-head && exit $$missed; }
+	cmake --build --preset bench --parallel $(JOBS) --target mma-train bench-cpu bench-head > /dev/null && \
+	benchmarks/train.sh build-bench/bin/mma-train build-bench/trained && \
+	{ build-bench/bin/bench-cpu --trained build-bench/trained; missed=$$?; build-bench/bin/bench-head && exit $$missed; }
 
 data-cifar100:
 	@examples/train/download-cifar100.sh data

@@ -1,11 +1,12 @@
 // What MMA's forward and gradient cost on a GPU for the weights of whole networks: the paper's formula through
-// autograd, the library through LibTorch's batched operations, its own kernels with each search, and the floor, one
-// plain product a layer. Measured in turn in one process, round after round. Prints Markdown: median milliseconds, the
-// ratio to the paper's formula (median over the rounds), and the peak memory beyond weights and gradients.
+// autograd, the library through LibTorch's operations, its own kernels at random weights and at MMA's optimum, and the
+// floor, one plain product a layer. Measured in turn in one process, round after round. Prints Markdown: median
+// milliseconds, the ratio to the paper's formula (median over the rounds), and the peak memory beyond weights and
+// gradients.
 #include <ATen/ATen.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
-#include <mma/detail/cuda_network.hpp>
+#include <mma/detail/nearest/factory.hpp>
 #include <mma/mma.hpp>
 
 #include <cstdio>
@@ -15,11 +16,11 @@
 #include <vector>
 
 #include "measure.hpp"
+#include "weight_sets.hpp"
 
 namespace {
 
 using namespace mma::benchmarks;
-using mma::SearchPrecision;
 
 constexpr int rounds = 20, warm_up = 3;
 const c10::Device gpu(c10::kCUDA, 0);
@@ -32,29 +33,39 @@ struct Rung {
   std::vector<double> milliseconds;
 };
 
-/// MinimalAngle as a user's own objective: taken through LibTorch's operations, batch by batch.
-struct Batched {
-  mma::MinimalAngle angle;
-  at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) const { return angle(rows, usable); }
-  std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
-                                                       const at::Tensor& grad_output) const {
-    return angle.value_and_gradient(rows, usable, grad_output);
-  }
-};
-
-Step batched_step(const Weights& weights) {
-  auto regularizer = std::make_shared<mma::Regularizer<Batched>>(mma::Options());
+std::shared_ptr<mma::Regularizer<>> regularizer_of(const Weights& weights) {
+  auto regularizer = std::make_shared<mma::Regularizer<>>(mma::Options());
   for (size_t k = 0; k < weights.size(); ++k) regularizer->add(std::to_string(k), weights[k]);
+  return regularizer;
+}
+
+/// By LibTorch's operations, as where the kernels cannot be had.
+Step portable_step(const Weights& weights) {
+  mma::detail::nearest::engine_maker() = mma::detail::nearest::portable::make;
+  auto regularizer = regularizer_of(weights);
+  regularizer->accumulate_gradient();  // the engine is made
+  mma::detail::nearest::engine_maker() = {};
   return [regularizer] { regularizer->accumulate_gradient(); };
 }
 
-std::function<Step(const Weights&)> kernels_step(SearchPrecision precision, bool through_autograd = false) {
-  return [=](const Weights& weights) -> Step {
-    if (!mma::detail::CudaNetwork::available(gpu, at::kFloat, precision)) return {};
-    auto regularizer = std::make_shared<mma::Regularizer<>>(mma::Options().search_precision(precision));
-    for (size_t k = 0; k < weights.size(); ++k) regularizer->add(std::to_string(k), weights[k]);
-    if (through_autograd) return [regularizer] { regularizer->loss().backward(); };
-    return [regularizer] { regularizer->accumulate_gradient(); };
+bool has_kernels() { return mma::detail::nearest::cuda::Engine::available(gpu, at::kFloat); }
+
+Step kernels_step(const Weights& weights) {
+  if (!has_kernels()) return {};
+  return [regularizer = regularizer_of(weights)] { regularizer->accumulate_gradient(); };
+}
+
+Step backward_step(const Weights& weights) {
+  if (!has_kernels()) return {};
+  return [regularizer = regularizer_of(weights)] { regularizer->loss().backward(); };
+}
+
+/// At another set of weights of the same shapes.
+std::function<Step(const Weights&)> kernels_step_at(WeightSet set, const WeightShapes& shapes) {
+  return [=](const Weights&) -> Step {
+    if (!has_kernels()) return {};
+    const auto own = std::make_shared<Weights>(weights_of(set, shapes, gpu));
+    return [own, step = kernels_step(*own)] { step(); };
   };
 }
 
@@ -119,14 +130,18 @@ void print(const Rung& rung, const Rung& formula) {
 
 void measure(const std::string& network, const WeightShapes& shapes) {
   const Weights weights = random_weights(shapes, gpu);
-  std::vector<Rung> rungs{
-      {"the paper's formula through autograd", paper_step, {}, 0, {}},
-      {"LibTorch's operations, batched", batched_step, {}, 0, {}},
-      {"kernels, float32 search", kernels_step(SearchPrecision::Float32), {}, 0, {}},
-      {"kernels, TF32 search", kernels_step(SearchPrecision::TF32), {}, 0, {}},
-      {"kernels, bfloat16 search", kernels_step(SearchPrecision::BFloat16), {}, 0, {}},
-      {"the same through loss().backward()", kernels_step(SearchPrecision::BFloat16, true), {}, 0, {}},
-      {"floor: one full float32 product a layer", floor_step, {}, 0, {}}};
+  std::vector<Rung> rungs{{"the paper's formula through autograd", paper_step, {}, 0, {}},
+                          {"LibTorch's operations", portable_step, {}, 0, {}},
+                          {"kernels", kernels_step, {}, 0, {}},
+                          {"kernels, through loss().backward()", backward_step, {}, 0, {}},
+                          {"floor: one full float32 product a layer", floor_step, {}, 0, {}}};
+  if (shapes.size() > 1) {
+    for (const auto& [set, name] : weight_sets) {
+      if (set != WeightSet::Random) {
+        rungs.push_back({std::string("kernels, weights: ") + name, kernels_step_at(set, shapes), {}, 0, {}});
+      }
+    }
+  }
   for (Rung& rung : rungs) prepare(rung, weights);
   for (int round = 0; round < warm_up + rounds; ++round) {
     for (Rung& rung : rungs) {

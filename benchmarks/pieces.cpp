@@ -2,7 +2,7 @@
 // are kept, the gradient, all at once, and the functional form. One thread: for several see bench-cpu.
 #include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
-#include <mma/detail/cpu_network.hpp>
+#include <mma/detail/nearest/factory.hpp>
 #include <mma/mma.hpp>
 
 #include "measure.hpp"
@@ -10,9 +10,9 @@
 namespace {
 
 using namespace mma::benchmarks;
-using mma::detail::CpuNetwork;
-using mma::detail::FoundPairs;
-using mma::detail::PairPlan;
+using mma::detail::nearest::Engine;
+using mma::detail::nearest::Found;
+using mma::detail::nearest::Plan;
 
 /// Layers of [rows, dimension].
 struct Pass {
@@ -20,46 +20,57 @@ struct Pass {
     at::set_num_threads(1);
     weights =
         random_weights(WeightShapes(static_cast<size_t>(state.range(0)), {state.range(1), state.range(2)}), at::kCPU);
-    PairPlan plan;
+    Plan plan{{}, mma::MinimalAngle{}.nearest()};
     for (const at::Tensor& weight : weights) {
-      plan.matrices.push_back({weight.detach(), plan.coefficients.size()});
-      plan.coefficients.push_back(1);
+      plan.matrices.push_back({weight.detach(), plan.matrices.size()});
       gradients.push_back(weight.grad());
     }
-    network = std::make_unique<CpuNetwork<float>>(std::move(plan));
-    found = network->find({});
+    factors = at::ones({state.range(0)}, at::kDouble);
+    engine = mma::detail::nearest::make_engine(std::move(plan));
+    found = engine->find({});
   }
 
   Weights weights;
   std::vector<at::Tensor> gradients;
-  std::unique_ptr<CpuNetwork<float>> network;
-  FoundPairs found;
+  at::Tensor factors;
+  std::unique_ptr<Engine> engine;
+  Found found;
 };
 
 void search(benchmark::State& state) {
   Pass pass(state);
-  for (auto _ : state) benchmark::DoNotOptimize(pass.network->find({}));
+  for (auto _ : state) benchmark::DoNotOptimize(pass.engine->find({}));
 }
 
 void angles_of_kept_pairs(benchmark::State& state) {
   Pass pass(state);
-  for (auto _ : state) benchmark::DoNotOptimize(pass.network->find(pass.found.nearest));
+  for (auto _ : state) benchmark::DoNotOptimize(pass.engine->find(pass.found.nearest));
 }
 
 void gradient(benchmark::State& state) {
   Pass pass(state);
-  for (auto _ : state) pass.network->add_gradient(pass.found, pass.gradients, {}, 1);
+  for (auto _ : state) pass.engine->add_gradient(pass.found, pass.gradients, pass.factors, 1);
 }
 
 void search_and_gradient(benchmark::State& state) {
   Pass pass(state);
-  for (auto _ : state) benchmark::DoNotOptimize(pass.network->find_and_add_gradient(pass.gradients, 1, {}));
+  for (auto _ : state)
+    benchmark::DoNotOptimize(pass.engine->find_and_add_gradient(pass.gradients, pass.factors, 1, {}));
 }
 
 void product_of_all_rows(benchmark::State& state) {
   Pass pass(state);
   for (auto _ : state) {
     for (const at::Tensor& weight : pass.weights) benchmark::DoNotOptimize(weight.detach().mm(weight.detach().t()));
+  }
+}
+
+void regularizers_of_a_matrix_each(benchmark::State& state) {
+  Pass pass(state);
+  std::vector<mma::Regularizer<>> regularizers;
+  for (const at::Tensor& weight : pass.weights) regularizers.emplace_back(mma::Options()).add("weight", weight);
+  for (auto _ : state) {
+    for (auto& regularizer : regularizers) regularizer.loss().backward();
   }
 }
 
@@ -84,6 +95,7 @@ BENCHMARK(angles_of_kept_pairs)->Apply(layers);
 BENCHMARK(gradient)->Apply(layers);
 BENCHMARK(search_and_gradient)->Apply(layers);
 BENCHMARK(product_of_all_rows)->Apply(layers);
+BENCHMARK(regularizers_of_a_matrix_each)->Apply(layers);
 BENCHMARK(functional_form)->Apply(layers);
 
 }  // namespace
