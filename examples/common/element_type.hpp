@@ -10,13 +10,18 @@ namespace mma::examples {
 
 struct ElementType {
   c10::ScalarType type;
-  std::string_view safetensors;  ///< "F32"
-  std::string_view storage;      ///< "torch.FloatStorage"
+  std::string_view safetensors;  ///< "F32"; empty: the format has none
+  std::string_view storage;      ///< "torch.FloatStorage"; empty: such tensors lie in untyped storages
+  std::string_view python;       ///< "torch.float32"
 };
 
 /// nullptr when the name or type is not one of them.
 const ElementType* element_type_of(c10::ScalarType type);
 const ElementType* element_type_in_safetensors(std::string_view name);
 const ElementType* element_type_of_storage(std::string_view name);
+const ElementType* element_type_in_python(std::string_view name);
+
+/// "torch.float32", for sentences; what LibTorch calls a type that is not in the list.
+std::string name_of(c10::ScalarType type);
 
 }  // namespace mma::examples

@@ -18,10 +18,12 @@ namespace {
 static_assert(std::endian::native == std::endian::little,
               "safetensors holds little-endian numbers, copied as they are");
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::ordered_json;  // to write; it looks a name up by going through all of them
+using Header = nlohmann::json;
 
 constexpr uint64_t length_bytes = 8;
 constexpr uint64_t longest_header = 100'000'000;  // the format's own limit
+constexpr size_t most_dimensions = 64;
 constexpr const char* metadata_key = "__metadata__";
 
 uint64_t header_length(const std::string& start) {
@@ -33,10 +35,51 @@ uint64_t header_length(const std::string& start) {
 /// Where a tensor lies, in bytes after the header.
 struct Entry {
   std::string name;
-  const ElementType* element = nullptr;
+  std::string type;
+  const ElementType* element = nullptr;  ///< nullptr: of a type that is not known here
   std::vector<int64_t> shape;
   uint64_t begin = 0;
   uint64_t end = 0;
+};
+
+/// JSON itself lets a name occur twice and nests without end; the format does not.
+struct HeaderCheck : Header::json_sax_t {
+  std::vector<std::string> names;  ///< of the outermost object, in order
+  std::string fault;
+
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(int64_t) override { return true; }
+  bool number_unsigned(uint64_t) override { return true; }
+  bool number_float(double, const std::string&) override { return true; }
+  bool string(std::string&) override { return true; }
+  bool binary(Header::binary_t&) override { return true; }
+  bool start_object(size_t) override { return down(); }
+  bool start_array(size_t) override { return down(); }
+  bool end_object() override { return up(); }
+  bool end_array() override { return up(); }
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
+
+  bool key(std::string& name) override {
+    if (depth_ != 1) return true;
+    names.push_back(name);
+    if (!known_.insert(name).second) fault = "names the tensor '" + name + "' twice";
+    return fault.empty();
+  }
+
+ private:
+  bool down() {
+    constexpr int deepest = 4;
+    if (++depth_ > deepest) fault = "is nested too deeply";
+    return fault.empty();
+  }
+  bool up() {
+    --depth_;
+    return true;
+  }
+
+  int depth_ = 0;
+  std::set<std::string> known_;
 };
 
 class Reader {
@@ -46,16 +89,22 @@ class Reader {
   TensorFile read() {
     TensorFile file;
     std::vector<Entry> entries;
-    const Json description = header();
-    for (const auto& [key, value] : description.items()) {
+    const Header description = header();
+    for (const std::string& key : names_) {
       if (key == metadata_key) {
-        file.metadata = metadata(value);
+        file.metadata = metadata(description[key]);
       } else {
-        entries.push_back(entry(key, value));
+        entries.push_back(entry(key, description[key]));
       }
     }
     check_places(entries);
-    for (const Entry& entry : entries) file.tensors.emplace_back(entry.name, tensor(entry));
+    for (const Entry& entry : entries) {
+      if (entry.element != nullptr) {
+        file.tensors.emplace_back(entry.name, tensor(entry));
+      } else {
+        file.skipped.emplace_back(entry.name, "elements of the type " + entry.type);
+      }
+    }
     return file;
   }
 
@@ -68,7 +117,7 @@ class Reader {
     }
   }
 
-  Json header() {
+  Header header() {
     std::string start(length_bytes, '\0');
     read_bytes(start.data(), length_bytes);
     const uint64_t length = header_length(start);
@@ -80,38 +129,28 @@ class Reader {
     data_start_ = length_bytes + length;
     std::string text(length, '\0');
     read_bytes(text.data(), length);
-    Json json = parse(text);
+    Header json = parse(text);
     if (!json.is_object()) fail("its safetensors header is not a JSON object");
     return json;
   }
 
-  /// JSON itself lets a name occur twice and nests without end; the format does not.
-  Json parse(const std::string& text) const {
-    constexpr int deepest = 3;
-    std::set<std::string> names;
-    const auto check = [&](int depth, Json::parse_event_t event, const Json& value) {
-      if (depth > deepest) fail("its safetensors header is nested too deeply");
-      if (event == Json::parse_event_t::key && depth == 1 && !names.insert(value.get<std::string>()).second) {
-        fail("its safetensors header names the tensor '" + value.get<std::string>() + "' twice");
-      }
-      return true;
-    };
-    try {
-      return Json::parse(text, check);
-    } catch (const Json::exception&) {  // also a number that is too large
-      fail("its safetensors header is not valid JSON");
-    }
+  Header parse(const std::string& text) {
+    HeaderCheck check;
+    if (!Header::sax_parse(text, &check) && check.fault.empty()) check.fault = "is not valid JSON";
+    if (!check.fault.empty()) fail("its safetensors header " + check.fault);
+    names_ = std::move(check.names);
+    return Header::parse(text);
   }
 
-  std::map<std::string, std::string> metadata(const Json& value) const {
+  std::map<std::string, std::string> metadata(const Header& value) const {
     try {
       return value.get<std::map<std::string, std::string>>();
-    } catch (const Json::type_error&) {
+    } catch (const Header::type_error&) {
       fail("its safetensors __metadata__ is not a map of strings");
     }
   }
 
-  Entry entry(const std::string& key, const Json& value) const {
+  Entry entry(const std::string& key, const Header& value) const {
     Entry entry;
     entry.name = key;
     const std::string tensor = "its tensor '" + key + "' ";
@@ -120,22 +159,22 @@ class Reader {
         !is_list_of_sizes(value["data_offsets"]) || value["data_offsets"].size() != 2) {
       fail(tensor + "is not described by dtype, shape and data_offsets");
     }
-    const std::string type = value["dtype"];
-    entry.element = element_type_in_safetensors(type);
-    if (entry.element == nullptr) fail(tensor + "has the element type " + type + ", which is not supported");
+    entry.type = value["dtype"];
+    entry.element = element_type_in_safetensors(entry.type);
     value["shape"].get_to(entry.shape);
+    if (entry.shape.size() > most_dimensions) fail(tensor + "has more than 64 dimensions");
     entry.begin = value["data_offsets"][0];
     entry.end = value["data_offsets"][1];
     if (entry.begin > entry.end || entry.end > size_ - data_start_) {
       fail("is truncated or damaged: " + tensor + "lies outside the file");
     }
-    if (entry.end - entry.begin != bytes_of(entry))
+    if (entry.element != nullptr && entry.end - entry.begin != bytes_of(entry))
       fail(tensor + "has a shape that does not match its length in bytes");
     return entry;
   }
 
-  static bool is_list_of_sizes(const Json& value) {
-    const auto is_size = [](const Json& size) {
+  static bool is_list_of_sizes(const Header& value) {
+    const auto is_size = [](const Header& size) {
       return size.is_number_unsigned() && size.get<uint64_t>() <= uint64_t{INT64_MAX};
     };
     return value.is_array() && std::ranges::all_of(value, is_size);
@@ -179,6 +218,7 @@ class Reader {
   uint64_t size_;
   std::string name_;
   uint64_t data_start_ = 0;
+  std::vector<std::string> names_;  // in the header's order
 };
 
 struct Output {
@@ -205,7 +245,8 @@ std::string header_text(const std::vector<Output>& outputs, const std::map<std::
   if (!metadata.empty()) header[metadata_key] = metadata;
   for (const auto& [name, tensor, begin] : outputs) {
     const ElementType* element = element_type_of(tensor.scalar_type());
-    if (element == nullptr) throw UserError("tensor '" + name + "' has an element type that safetensors does not know");
+    if (element == nullptr || element->safetensors.empty())
+      throw UserError("tensor '" + name + "' has an element type that safetensors does not know");
     if (header.contains(name) || name == metadata_key)
       throw UserError("the tensor name '" + name + "' is already taken");
     header[name] = {{"dtype", element->safetensors},

@@ -1,6 +1,7 @@
 #include "unpickler.hpp"
 
 #include <bit>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <unordered_map>
@@ -20,7 +21,8 @@ constexpr size_t most_values = 4'000'000;  // some 300 MB; the pickle of a large
 /// The machine that a pickle drives: a stack of values, with marks on it, and a memo.
 class Unpickler {
  public:
-  Unpickler(Pickle& pickle, const std::set<std::string, std::less<>>& allowed_names, const std::string& name)
+  /// `allowed_names`: nullptr for all.
+  Unpickler(Pickle& pickle, const std::set<std::string, std::less<>>* allowed_names, const std::string& name)
       : pickle_(pickle), allowed_names_(allowed_names), name_(name), rest_(pickle.bytes_) {}
 
   void run() {
@@ -67,12 +69,13 @@ class Unpickler {
 
   // The stack. A mark is a nullptr.
 
-  PickleValue* push(PickleValue value) {
+  PickleValue* add(PickleValue value) {
     if (pickle_.values_.size() >= most_values) fail("its pickle holds too many values");
     pickle_.values_.push_back(std::move(value));
-    stack_.push_back(&pickle_.values_.back());
-    return stack_.back();
+    return &pickle_.values_.back();
   }
+
+  void push(PickleValue value) { stack_.push_back(add(std::move(value))); }
 
   void push_int(int64_t integer, Kind kind = Kind::Int) { push({.kind = kind, .integer = integer}); }
   void push_text(std::string_view text, Kind kind) { push({.kind = kind, .text = text}); }
@@ -131,10 +134,21 @@ class Unpickler {
     }
   }
 
+  /// INT and LONG: a line of digits, as Python 2 writes numbers of more than 32 bits.
+  void push_digits() {
+    std::string_view line = take_line();
+    if (line.ends_with('L')) line.remove_suffix(1);
+    int64_t integer = 0;
+    const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), integer);
+    if (end != line.data() + line.size() || error == std::errc::invalid_argument) damaged();
+    if (error != std::errc()) return push({.kind = Kind::Float, .number = std::bit_cast<double>(~uint64_t{0})});
+    push_int(integer);
+  }
+
   void push_global(std::string_view module, std::string_view name) {
     std::string full(module);
     full.append(".").append(name);
-    if (!allowed_names_.contains(full)) {
+    if (allowed_names_ != nullptr && !allowed_names_->contains(full)) {
       fail("refers to Python's " + printable(full) +
            ", which is not plain data; expected tensors, numbers and texts alone");
     }
@@ -157,12 +171,38 @@ class Unpickler {
     return result;
   }
 
-  /// REDUCE and NEWOBJ: Python would call; here the call is written down.
+  /// Python would call; here the call is written down, without a name when what is called was itself made by a call.
+  void push_call(const PickleValue* callee, const PickleValue* arguments) {
+    if (!arguments->is(Kind::Tuple)) damaged();
+    if (!callee->is(Kind::Global) && !callee->is(Kind::Object) && !callee->is(Kind::Persistent)) damaged();
+    const bool is_named = callee->is(Kind::Global);
+    push({.kind = Kind::Object, .text = is_named ? callee->text : std::string_view(), .arguments = arguments});
+  }
+
+  /// REDUCE and NEWOBJ.
   void push_call() {
     const PickleValue* arguments = pop();
-    const PickleValue* callee = pop();
-    if (!callee->is(Kind::Global) || !arguments->is(Kind::Tuple)) damaged();
-    push({.kind = Kind::Object, .text = callee->text, .arguments = arguments});
+    push_call(pop(), arguments);
+  }
+
+  /// NEWOBJ_EX: with arguments by name, which nobody asks for.
+  void push_call_with_names() {
+    pop();
+    push_call();
+  }
+
+  /// OBJ: the class, then its arguments, above a mark.
+  void push_object() {
+    const std::vector<const PickleValue*> values = pop_to_mark();
+    if (values.empty()) damaged();
+    push_call(values.front(), add({.kind = Kind::Tuple, .items = {values.begin() + 1, values.end()}}));
+  }
+
+  /// INST: the arguments above a mark, the class in two lines.
+  void push_instance() {
+    const PickleValue* arguments = add({.kind = Kind::Tuple, .items = pop_to_mark()});
+    push_global_lines();
+    push_call(pop(), arguments);
   }
 
   void set_items(const std::vector<const PickleValue*>& pairs) {
@@ -171,8 +211,14 @@ class Unpickler {
     target->items.insert(target->items.end(), pairs.begin(), pairs.end());
   }
 
+  /// To a list or a set; an object of another class may be used as one.
   void append(const std::vector<const PickleValue*>& values, Kind kind) {
+    static const PickleValue none;
     PickleValue* target = top();
+    if (target->is(Kind::Object)) {
+      for (const PickleValue* value : values) target->items.insert(target->items.end(), {&none, value});
+      return;
+    }
     if (!target->is(kind)) damaged();
     target->items.insert(target->items.end(), values.begin(), values.end());
   }
@@ -180,7 +226,7 @@ class Unpickler {
   /// The attributes of an object: an OrderedDict's _metadata, the shape and contents of an array of NumPy.
   void keep_state() {
     const PickleValue* state = pop();
-    if (!top()->is(Kind::Object)) damaged();
+    if (!top()->is(Kind::Object) && !top()->is(Kind::Persistent)) damaged();
     top()->state = state;
   }
 
@@ -198,6 +244,7 @@ class Unpickler {
       case '(': stack_.push_back(nullptr); break;                                           // MARK
       case '0': pop(); break;                                                               // POP
       case '1': pop_to_mark(); break;                                                       // POP_MARK
+      case '2': stack_.push_back(top()); break;                                             // DUP
       case 'N': push({}); break;                                                            // NONE
       case 0x88: push_int(1, Kind::Bool); break;                                            // NEWTRUE
       case 0x89: push_int(0, Kind::Bool); break;                                            // NEWFALSE
@@ -206,6 +253,8 @@ class Unpickler {
       case 'M': push_int(static_cast<int64_t>(take_number(2))); break;                      // BININT2
       case 0x8a: push_long(take_number(1)); break;                                          // LONG1
       case 0x8b: push_long(take_number(4)); break;                                          // LONG4
+      case 'I':                                                                             // INT
+      case 'L': push_digits(); break;                                                       // LONG
       case 'G': push({.kind = Kind::Float, .number = take_big_endian_double()}); break;     // BINFLOAT
       case 'X': push_text(take(take_number(4)), Kind::String); break;                       // BINUNICODE
       case 0x8c: push_text(take(take_number(1)), Kind::String); break;                      // SHORT_BINUNICODE
@@ -227,6 +276,7 @@ class Unpickler {
       case 'a': append(pop_many(1), Kind::List); break;                                     // APPEND
       case 'e': append(pop_to_mark(), Kind::List); break;                                   // APPENDS
       case 0x90: append(pop_to_mark(), Kind::Set); break;                                   // ADDITEMS
+      case 0x91: push({.kind = Kind::Set, .items = pop_to_mark()}); break;                  // FROZENSET
       case 's': set_items(pop_many(2)); break;                                              // SETITEM
       case 'u': set_items(pop_to_mark()); break;                                            // SETITEMS
       case 'q': remember(take_number(1)); break;                                            // BINPUT
@@ -238,6 +288,9 @@ class Unpickler {
       case 0x93: push_stack_global(); break;                                                // STACK_GLOBAL
       case 'R':                                                                             // REDUCE
       case 0x81: push_call(); break;                                                        // NEWOBJ
+      case 0x92: push_call_with_names(); break;                                             // NEWOBJ_EX
+      case 'o': push_object(); break;                                                       // OBJ
+      case 'i': push_instance(); break;                                                     // INST
       case 'b': keep_state(); break;                                                        // BUILD
       case 'Q': push({.kind = Kind::Persistent, .arguments = pop()}); break;                // BINPERSID
       default: refuse(opcode);
@@ -248,6 +301,7 @@ class Unpickler {
 
   bool stop() {
     pickle_.root_ = pop();
+    pickle_.size_ = pickle_.bytes_.size() - rest_.size();
     return false;
   }
 
@@ -263,16 +317,20 @@ class Unpickler {
   }
 
   Pickle& pickle_;
-  const std::set<std::string, std::less<>>& allowed_names_;
+  const std::set<std::string, std::less<>>* allowed_names_;
   const std::string& name_;
   std::string_view rest_;
   std::vector<PickleValue*> stack_;
   std::unordered_map<uint64_t, PickleValue*> memo_;
 };
 
+Pickle::Pickle(std::string bytes, const std::string& name) : bytes_(std::move(bytes)) {
+  Unpickler(*this, nullptr, name).run();
+}
+
 Pickle::Pickle(std::string bytes, const std::set<std::string, std::less<>>& allowed_names, const std::string& name)
     : bytes_(std::move(bytes)) {
-  Unpickler(*this, allowed_names, name).run();
+  Unpickler(*this, &allowed_names, name).run();
 }
 
 }  // namespace mma::examples

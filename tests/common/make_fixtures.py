@@ -110,11 +110,11 @@ def main(folder):
     save_as_big_endian(every_type(), folder / "big_endian.pt")
     torch.save(views(), folder / "views.pt")
     safetensors.torch.save_file(every_type(), folder / "every_type.safetensors", metadata={"format": "pt", "note": "äöü"})
-    torch.save(Net().state_dict(), folder / "refused_old_format.pt", _use_new_zipfile_serialization=False)
+    torch.save(Net().state_dict(), folder / "legacy.pt", _use_new_zipfile_serialization=False)
     torch.save(torch.nn.Linear(2, 2), folder / "refused_module.pt")
     torch.save({"epoch": 3}, folder / "refused_no_tensors.pt")
-    torch.jit.script(torch.nn.ReLU()).save(folder / "refused_torchscript.pt")
-    torch.save({"a": torch.zeros(2, dtype=torch.complex64)}, folder / "refused_complex.pt")
+    torch.jit.script(torch.nn.ReLU()).save(folder / "torchscript_without_tensors.pt")
+    torch.save({"a": torch.zeros(2, dtype=torch.complex64)}, folder / "complex.pt")
 
 
 if __name__ == "__main__":

@@ -149,8 +149,57 @@ TEST(Safetensors, MissingAndMistypedFields) {
     EXPECT_EQ(refusal(one_tensor(fields)), "its tensor 'w' is not described by dtype, shape and data_offsets")
         << fields;
   }
-  EXPECT_EQ(refusal(one_tensor(R"("dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8])")),
-            "its tensor 'w' has the element type F8_E4M3, which is not supported");
+}
+
+TEST(Safetensors, TypesThatNoLayerHas) {
+  const TemporaryFolder folder;
+  for (const auto& [name, type, elements] :
+       std::vector<std::tuple<std::string, at::ScalarType, std::string>>{{"F8_E4M3", at::kFloat8_e4m3fn, "8"},
+                                                                         {"F8_E5M2", at::kFloat8_e5m2, "8"},
+                                                                         {"F8_E8M0", at::kFloat8_e8m0fnu, "8"},
+                                                                         {"U16", at::kUInt16, "4"},
+                                                                         {"U32", at::kUInt32, "2"},
+                                                                         {"U64", at::kUInt64, "1"},
+                                                                         {"C64", at::kComplexFloat, "1"}}) {
+    write_bytes(folder / "f",
+                one_tensor("\"dtype\":\"" + name + "\",\"shape\":[" + elements + "],\"data_offsets\":[0,8]"));
+    const TensorFile file = read_tensor_file(folder / "f");
+    ASSERT_EQ(file.tensors.size(), 1u) << name;
+    EXPECT_EQ(file.tensors[0].second.scalar_type(), type);
+  }
+}
+
+TEST(Safetensors, TensorsOfUnknownTypesAreSkipped) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "f", file_of(R"({"w":{"dtype":"F4","shape":[8],"data_offsets":[0,4]},)"
+                                    R"("v":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
+                                    8));
+  const TensorFile file = read_tensor_file(folder / "f");
+  ASSERT_EQ(file.tensors.size(), 1u);
+  EXPECT_EQ(file.tensors[0].first, "v");
+  ASSERT_EQ(file.skipped.size(), 1u);
+  EXPECT_EQ(file.skipped[0].second, "elements of the type F4");
+  EXPECT_EQ(refusal(one_tensor(R"("dtype":"F4","shape":[16],"data_offsets":[0,9])")),
+            "is truncated or damaged: its tensor 'w' lies outside the file");
+}
+
+TEST(Safetensors, ManyNames) {
+  std::string header;
+  for (int i = 0; i < 100'000; ++i) {
+    header += (i == 0 ? "{\"" : ",\"") + std::to_string(i) + R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
+  }
+  EXPECT_EQ(refusal(file_of(header + "}", 0)), "");  // in a blink: not each name beside all others
+}
+
+TEST(Safetensors, KeyIsAPrefix) {
+  const TemporaryFolder folder;
+  const at::Tensor tensor = fill({2}, 0);
+  write_tensor_file(folder / "f", {{{"a.x", tensor}, {"a.b.y", tensor}, {"ab.z", tensor}}, {}});
+  const TensorFile file = read_tensor_file(folder / "f", "a");
+  ASSERT_EQ(file.tensors.size(), 2u);
+  EXPECT_EQ(file.tensors[0].first + ' ' + file.tensors[1].first, "x b.y");
+  EXPECT_EQ(message_of<UserError>([&] { read_tensor_file(folder / "f", "c"); }),
+            (folder / "f").string() + ": --key c: no tensor's name begins with c.");
 }
 
 TEST(Safetensors, ShapesThatDoNotFit) {
@@ -190,10 +239,19 @@ TEST(TensorFile, FilesOfOtherKinds) {
   EXPECT_EQ(refused("absent"), "cannot read " + (folder / "absent").string() + ": No such file or directory");
   EXPECT_EQ(refused(""), (folder / "").string() + ": is not a file; expected a file of weights");
   EXPECT_EQ(refusal(""), "is empty; expected a file of weights");
-  const std::string neither = "is neither a safetensors file nor a file of Python's torch.save";
+  const std::string neither = "is neither a safetensors file nor a file of torch.save";
   EXPECT_EQ(refusal("hello"), neither);
   EXPECT_EQ(refusal("\x89HDF\r\n\x1a\n and more bytes"), neither);
   EXPECT_EQ(refusal(std::string(100, '\0')), neither);
+  EXPECT_EQ(refusal("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 123456\n"),
+            "is a pointer of Git LFS and not the file itself; `git lfs pull` fetches it");
+  EXPECT_EQ(refusal(R"({"metadata": {}, "weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors",)"
+                    R"("c": "model-1.safetensors"}})"),
+            "is the index of a model in several files; expected one of them: model-1.safetensors, model-2.safetensors");
+  EXPECT_EQ(refusal("{\"weight_map\": 3}"), neither);
+  EXPECT_EQ(refusal("{"), neither);
+  EXPECT_EQ(refusal("\x08\x08\x12\x07pytorch\x1a\x05"),
+            "is an ONNX model; expected the weights that it was exported from: torch.save(model.state_dict(), ...)");
 }
 
 }  // namespace

@@ -13,6 +13,7 @@ namespace {
 
 using Kind = PickleValue::Kind;
 using namespace std::string_literals;
+using mma::tests::TemporaryFolder;
 
 const std::set<std::string, std::less<>> names = {"collections.OrderedDict", "a.b"};
 
@@ -118,8 +119,60 @@ TEST(Unpickler, ForeignNamesAreRefusedByName) {
   EXPECT_LT(refused_opcodes("c" + std::string(100'000, 'x') + "\ny\n").size(), 250u);
 }
 
-TEST(Unpickler, OpcodesThatMakeObjectsAreRefused) {
-  for (const char* opcode : {"i", "o", "P", "\x82", "\x83", "\x84", "\x92", "\x97", "\x98", "2", "\xff", "\x01"}) {
+/// A pickle that may use any name.
+Pickle open_pickle_of(const std::string& opcodes) { return Pickle("\x80\x02"s + opcodes + ".", "file"); }
+
+TEST(Unpickler, ObjectsOfAnyClassAreCarriedAndNeverMade) {
+  const TemporaryFolder folder;
+  const std::string path = (folder / "executed").string();
+  const std::string command = "touch " + path;
+  const std::string text = "\x8c"s + static_cast<char>(command.size()) + command;
+  for (const std::string& opcodes : {"cos\nsystem\n" + text + "\x85R", "(" + text + "ios\nsystem\n",
+                                     "(cos\nsystem\n" + text + "o", "cos\nsystem\n" + text + "\x85}\x92"}) {
+    const Pickle pickle = open_pickle_of(opcodes);
+    EXPECT_TRUE(pickle.root().is(Kind::Object)) << opcodes;
+    EXPECT_EQ(pickle.root().text, "os.system");
+    ASSERT_EQ(pickle.root().arguments->items.size(), 1u);
+    EXPECT_EQ(pickle.root().arguments->items[0]->text, command);
+    EXPECT_FALSE(std::filesystem::exists(path));
+  }
+}
+
+TEST(Unpickler, ObjectsMadeByObjects) {
+  const Pickle pickle = open_pickle_of("cfunctools\npartial\n)R)R");
+  EXPECT_TRUE(pickle.root().is(Kind::Object));
+  EXPECT_EQ(pickle.root().text, "");
+  EXPECT_EQ(open_pickle_of("K\x05Q)R").root().text, "");
+}
+
+TEST(Unpickler, ObjectsUsedAsLists) {
+  const Pickle pickle = open_pickle_of("ccollections\ndeque\n)R(K\x01K\x02"s + "e");
+  ASSERT_EQ(pickle.root().items.size(), 4u);
+  EXPECT_TRUE(pickle.root().items[2]->is(Kind::None));
+  EXPECT_EQ(pickle.root().items[3]->integer, 2);
+}
+
+TEST(Unpickler, NumbersAsPython2WritesThem) {
+  EXPECT_EQ(integer("I140512345678901\n"), 140512345678901);
+  EXPECT_EQ(integer("L-5L\n"), -5);
+  EXPECT_TRUE(std::isnan(pickle_of("L99999999999999999999L\n").root().number));
+  for (const char* opcodes : {"I\n", "Ix\n", "I1x\n"})
+    EXPECT_EQ(refused_opcodes(opcodes), "file: its pickle is damaged");
+}
+
+TEST(Unpickler, DuplicatesAndFrozenSets) {
+  EXPECT_EQ(pickle_of("K\x01"s + "2\x86").root().items.size(), 2u);
+  EXPECT_EQ(pickle_of("(K\x01K\x02\x91").root().items.size(), 2u);
+}
+
+TEST(Unpickler, WhatFollowsIsLeftAlone) {
+  const Pickle pickle("\x80\x02K\x05.K\x06."s, "file");
+  EXPECT_EQ(pickle.size(), 5u);
+  EXPECT_EQ(pickle.root().integer, 5);
+}
+
+TEST(Unpickler, UnknownOpcodesAreRefused) {
+  for (const char* opcode : {"P", "\x82", "\x83", "\x84", "\x97", "\x98", "\xff", "\x01"}) {
     EXPECT_NE(refused_opcodes("K\x01K\x01" + std::string(opcode)).find("opcode"), std::string::npos) << opcode;
   }
 }
@@ -156,6 +209,12 @@ TEST(Unpickler, StackErrors) {
                                      "]Nb"s,
                                      "NNb"s,
                                      "NN\x93"s,
+                                     "(o"s,
+                                     "(No"s,
+                                     "N)R"s,
+                                     "ia\nb\n"s,
+                                     "ca\nb\n)\x92"s,
+                                     "2"s,
                                      "b"s,
                                      "1"s,
                                      "\x8f(N"
