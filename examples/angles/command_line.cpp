@@ -15,8 +15,10 @@ constexpr const char* about =
     "between two of them, the mean angle to the nearest one, and how many pairs are alike.";
 
 constexpr const char* footer =
-    "FILE is a safetensors file, a checkpoint of mma-train, or what Python's torch.save wrote: a state dict, or a\n"
-    "checkpoint with one in it. Nothing in it is ever executed.\n"
+    "FILE is a safetensors file, a checkpoint of mma-train, or what torch.save, LibTorch's torch::save or TorchScript\n"
+    "wrote: a state dict, or a checkpoint with one in it, a module. Nothing in it is ever executed. docs/files.md "
+    "lists\n"
+    "what is read. Reparametrised and pruned layers are shown as the weight they make.\n"
     "A GLOB (*, ?, [..]) stands for names of layers, such as 'layer1.*'. The options that take one may be repeated.\n"
     "\n"
     "Examples:\n"
@@ -50,6 +52,8 @@ std::optional<AnglesArguments> read_angles_command_line(int argc, char** argv) {
       ->type_name("PNG");
   app.add_option("--cosine", arguments.cosine, "Count the pairs with a cosine above X (0.2 if left out)")
       ->type_name("X");
+  app.add_option("--key", arguments.key, "Where the tensors lie in a file with several dictionaries of them: a.b")
+      ->type_name("KEY");
   app.add_option("--include", arguments.patterns.include, "Layers whose names do not end in 'weight'")
       ->type_name("GLOB")
       ->allow_extra_args(false);

@@ -13,6 +13,7 @@ struct AnglesArguments {
   std::vector<std::string> files;
   bool json = false;
   std::string plot;  ///< empty: no picture
+  std::string key;   ///< of the dictionary of tensors; empty: the only one
   double cosine = 0.2;
   LayerPatterns patterns;
 };

@@ -4,6 +4,7 @@
 
 #include "angles/command_line.hpp"
 #include "angles/histograms.hpp"
+#include "angles/measuring_progress.hpp"
 #include "common/error.hpp"
 #include "mma/report.hpp"
 
@@ -19,29 +20,68 @@ std::string label_of(const std::filesystem::path& file) {
                                                                                : file.filename().string();
 }
 
-mma::Report report_of(const AnglesArguments& arguments) {
+struct Shown {
   mma::Report report;
-  mma::AngleOptions options;
-  options.cosine_threshold = arguments.cosine;
-  options.histogram_bins = histogram_bins;
+  std::vector<UnshownTensor> unshown;
+};
+
+/// Work in products of numbers, for the bar: all pairs of rows.
+double work_of(const StoredLayer& layer) {
+  const at::Tensor rows = layer.rows();
+  return static_cast<double>(rows.size(0)) * static_cast<double>(rows.size(1)) * static_cast<double>(rows.size(1)) *
+         static_cast<double>(rows.size(2));
+}
+
+Shown measured(const AnglesArguments& arguments) {
+  Shown shown;
+  std::vector<StoredLayer> layers;
   for (const std::string& file : arguments.files) {
     const std::string prefix = arguments.files.size() > 1 ? label_of(file) + ": " : "";
-    for (const StoredLayer& layer : read_layers(file, arguments.patterns)) {
-      report.layers.push_back(mma::measure_angles(prefix + layer.name, layer.rows(), options));
+    StoredLayers stored = read_layers(file, arguments.patterns, arguments.key);
+    for (StoredLayer& layer : stored.layers) {
+      layer.name = prefix + layer.name;
+      layers.push_back(std::move(layer));
+    }
+    for (UnshownTensor& tensor : stored.unshown) {
+      tensor.name = prefix + tensor.name;
+      shown.unshown.push_back(std::move(tensor));
     }
   }
-  return report;
+  double work = 0;
+  for (const StoredLayer& layer : layers) work += work_of(layer);
+  MeasuringProgress progress(work);
+  mma::AngleOptions options;
+  options.cosine_threshold = arguments.cosine;
+  options.histogram_bins = arguments.json || !arguments.plot.empty() ? histogram_bins : 0;
+  for (const StoredLayer& layer : layers) {
+    const double of_layer = work_of(layer);
+    options.progress = [&](double share) { progress.show(layer.name, share * of_layer); };
+    options.progress(0);
+    mma::LayerAngles angles = mma::measure_angles(layer.name, layer.rows(), options);
+    angles.note = layer.note + (layer.note.empty() || angles.note.empty() ? "" : "; ") + angles.note;
+    shown.report.layers.push_back(std::move(angles));
+    progress.finished(of_layer);
+  }
+  return shown;
+}
+
+/// JSON has a place for what is not shown.
+void print_json(Shown& shown) {
+  for (const UnshownTensor& tensor : shown.unshown) {
+    shown.report.left_out.push_back({tensor.name, tensor.sizes, tensor.why});
+  }
+  std::cout << shown.report.json();
 }
 
 int run(int argc, char** argv) {
   const std::optional<AnglesArguments> arguments = read_angles_command_line(argc, argv);
   if (!arguments) return 0;
-  const mma::Report report = report_of(*arguments);
-  if (!arguments->plot.empty()) plot_histograms(report, arguments->plot);
+  Shown shown = measured(*arguments);
+  if (!arguments->plot.empty()) plot_histograms(shown.report, arguments->plot);
   if (arguments->json) {
-    std::cout << report.json();
+    print_json(shown);
   } else {
-    std::cout << report;
+    std::cout << shown.report << words_about(shown.unshown);
   }
   if (!std::cout.flush()) throw UserError("cannot write to the standard output");
   return 0;

@@ -1,4 +1,4 @@
-// The layers of a weights file: which of its tensors are weights, and how their rows lie.
+// The layers of a weights file: which of its tensors are weights, how their rows lie, and what was left out.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -25,13 +25,31 @@ struct StoredLayer {
   std::string name;
   at::Tensor weight;
   WeightLayout layout;
+  std::string note;  ///< how the weight was made of what is stored
 
   at::Tensor rows() const { return weight_rows(weight, layout, name); }
 };
 
-/// The floating-point tensors with two or more dimensions whose names end in "weight" or match an include pattern.
-/// Of a checkpoint of mma-train, the network's alone. Throws UserError when there are none, for a pattern that matches
-/// no tensor, and for groups that do not divide a weight.
-std::vector<StoredLayer> read_layers(const std::filesystem::path& path, const LayerPatterns& patterns);
+/// A tensor that is not shown.
+struct UnshownTensor {
+  std::string name;
+  std::vector<int64_t> sizes;  ///< empty where they are not known
+  std::string why;             ///< "torch.complex64": no layer can be like that; empty: --include shows it
+};
+
+struct StoredLayers {
+  std::vector<StoredLayer> layers;
+  std::vector<UnshownTensor> unshown;
+};
+
+/// "5 tensors left out: lstm.weight_ih_l0, ...; --include shows them", and the same of those that cannot be layers; a
+/// line for each, none where there is nothing to say.
+std::string words_about(const std::vector<UnshownTensor>& unshown);
+
+/// The floating-point tensors with two or more dimensions whose names end in "weight" or match an include pattern, and
+/// the weights that reparametrised and pruned layers make. Of a checkpoint of mma-train, the network's alone. `key`: as
+/// in read_tensor_file. Throws UserError when there are none, for a pattern that matches no tensor, and for groups that
+/// do not divide a weight.
+StoredLayers read_layers(const std::filesystem::path& path, const LayerPatterns& patterns, const std::string& key = "");
 
 }  // namespace mma::examples

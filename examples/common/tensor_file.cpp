@@ -111,6 +111,9 @@ TensorFile read_any(const fs::path& path, const std::string& key) {
   if (looks_like_legacy_torch_save(start)) return read_legacy_torch_save_file(path, key);
   if (!looks_like_safetensors(start)) refuse(path, start, stream);
   TensorFile file = read_safetensors(stream, fs::file_size(path), path.string());
+  if (!key.empty() && file.metadata.contains(checkpoint_record_key)) {
+    throw UserError(path.string() + ": --key " + key + ": is a checkpoint of mma-train, which needs no key");
+  }
   if (!key.empty() && key != ".") take_under(file, key, path);
   return file;
 }

@@ -42,9 +42,11 @@ void add_verify(CLI::App& app, VerifyArguments& arguments) {
   app.footer(verify_footer);
   app.get_formatter()->column_width(30);
   app.add_option("WEIGHTS", arguments.weights,
-                 "A checkpoint of mma-faces train, or with --model a state dict in safetensors or\n"
-                 "by Python's torch.save")
+                 "A checkpoint of mma-faces train, or with --model a state dict in safetensors or by\n"
+                 "torch.save, or a module by torch::save")
       ->type_name("FILE");
+  app.add_option("--key", arguments.key, "Where the tensors lie in a file with several dictionaries of them: a.b")
+      ->type_name("KEY");
   app.add_option("--features", arguments.features,
                  "Instead of WEIGHTS: features in safetensors, a tensor 'features' [images, dimension];\n"
                  "the metadata 'images' names them, a line each, such as Abel_Pacheco/Abel_Pacheco_0001;\n"

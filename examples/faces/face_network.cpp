@@ -4,6 +4,7 @@
 #include <torch/cuda.h>
 
 #include <algorithm>
+#include <iostream>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -50,34 +51,53 @@ std::string model_of(const std::optional<std::string>& recorded, const std::stri
   return *recorded;
 }
 
-/// The size of a weight along one of its dimensions: images' channels, the embedding's dimension. 0 when it is absent
-/// or beyond reason, about which load_tensors will complain.
-int64_t size_in(const NamedTensors& tensors, const std::string& name, int64_t dimension) {
-  for (const auto& [other, tensor] : tensors) {
-    if (other == name && tensor.dim() > dimension && tensor.size(dimension) <= 1 << 16) return tensor.size(dimension);
-  }
-  return 0;
+/// Undefined when it is absent. Its name may stand behind prefixes, which are taken off later.
+at::Tensor tensor_in(const NamedTensors& tensors, const std::string& name) {
+  const auto is_meant = [&](const auto& entry) { return entry.first == name || entry.first.ends_with('.' + name); };
+  const auto found = std::ranges::find(tensors, name, &NamedTensors::value_type::first);
+  if (found != tensors.end()) return found->second;
+  const auto behind = std::ranges::find_if(tensors, is_meant);
+  return behind == tensors.end() ? at::Tensor() : behind->second;
+}
+
+bool is_grey(const NamedTensors& tensors) {
+  const at::Tensor first = tensor_in(tensors, "conv1.weight");
+  return first.defined() && first.dim() == 4 && first.size(1) == 1;
+}
+
+/// The network with the embedding's dimension of the file, whose last weight must fit but for that: a large network is
+/// built only where the file holds its numbers. load_tensors complains about all else.
+std::shared_ptr<EmbeddingNetwork> network_for(const std::string& model, int64_t channels, const NamedTensors& tensors) {
+  const ImageShape image{.channels = channels, .size = face_size};
+  auto network = make_embedding_network(model, image);
+  const at::Tensor stored = tensor_in(tensors, "fc.weight");
+  const at::Tensor own = tensor_in(state_of(*network), "fc.weight");
+  if (!stored.defined() || !own.defined() || stored.dim() != 2 || own.dim() != 2 || stored.size(0) < 1) return network;
+  if (stored.size(1) != own.size(1) || stored.size(0) == own.size(0)) return network;
+  return make_embedding_network(model, image, stored.size(0));
 }
 
 }  // namespace
 
-FaceNetwork read_face_network(const std::filesystem::path& path, const std::string& model, const std::string& device) {
+FaceNetwork read_face_network(const std::filesystem::path& path, const std::string& model, const std::string& device,
+                              const std::string& key) {
   if (device != "cpu" && device != "cuda") throw UserError("--device " + device + ": one of cpu, cuda is needed");
   if (device == "cuda" && !torch::cuda::is_available()) {
     throw UserError(
         "--device cuda: this machine has no NVIDIA GPU that LibTorch can use, or LibTorch was built without "
         "CUDA");
   }
-  const TensorFile file = read_tensor_file(path);
+  const TensorFile file = read_tensor_file(path, key);
   const std::optional<std::string> recorded = recorded_model(file, path.string());
   FaceNetwork result;
   result.model = model_of(recorded, model, path.string());
   const NamedTensors weights = recorded ? tensors_under(file, embedding_prefix) : file.tensors;
-  result.channels = size_in(weights, "conv1.weight", 1) == 1 ? 1 : 3;
-  const int64_t embedding = size_in(weights, "fc.weight", 0);
-  const auto network =
-      make_embedding_network(result.model, {.channels = result.channels, .size = face_size}, embedding);
-  load_tensors(weights, state_of(*network), path.string());
+  result.channels = is_grey(weights) ? 1 : 3;
+  const auto network = network_for(result.model, result.channels, weights);
+  const NamedTensors state = state_of(*network);
+  const FittedTensors fitted = recorded ? FittedTensors{weights, ""} : fitted_to(state, weights);
+  std::cerr << words_about_skipped(file) << fitted.words << std::flush;
+  load_tensors(fitted.tensors, state, path.string());
   network->to(c10::Device(device));
   network->eval();
   result.features = [network](const at::Tensor& images) { return network->forward(images); };

@@ -14,9 +14,10 @@ struct FaceNetwork {
   FeatureNetwork features;  ///< in evaluation mode, on its device
 };
 
-/// Reads safetensors or what Python's torch.save wrote. A checkpoint says which network it holds; for other files
+/// Reads what read_tensor_file reads; `key` as there. A checkpoint says which network it holds; for other files
 /// `model` is needed (empty: not given). The first convolution says whether images are grey or in colour.
 /// Throws UserError that names the file, or the flag --model, and what does not fit.
-FaceNetwork read_face_network(const std::filesystem::path& path, const std::string& model, const std::string& device);
+FaceNetwork read_face_network(const std::filesystem::path& path, const std::string& model, const std::string& device,
+                              const std::string& key = "");
 
 }  // namespace mma::examples

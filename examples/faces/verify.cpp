@@ -35,6 +35,7 @@ void check(const VerifyArguments& arguments) {
   require(!of_folder || stored || !arguments.images.empty(), "--pairs needs --images DIR, the folder of the images");
   require(!stored || arguments.bins.size() < 2, "--features judges one set of pairs; expected one --bin");
   require(!stored || arguments.save_features.empty(), "--save-features belongs to WEIGHTS, not to --features");
+  require(!stored || arguments.key.empty(), "--key belongs to WEIGHTS, not to --features");
   require(!stored || arguments.model.empty(), "--model belongs to WEIGHTS, not to --features");
   require(arguments.save_features.empty() || arguments.bins.size() < 2,
           "--save-features keeps the features of one set of pairs; expected one --bin");
@@ -170,7 +171,7 @@ void verify(const VerifyArguments& arguments, std::ostream& stream) {
   std::vector<VerificationResult> results;
   std::string model;
   if (arguments.features.empty()) {
-    const FaceNetwork network = read_face_network(arguments.weights, arguments.model, arguments.device);
+    const FaceNetwork network = read_face_network(arguments.weights, arguments.model, arguments.device, arguments.key);
     model = network.model;
     for (const PairSet& set : sets) results.push_back(verify_set(set, network, arguments));
   } else {

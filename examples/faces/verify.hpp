@@ -11,6 +11,7 @@ namespace mma::examples {
 struct VerifyArguments {
   std::string weights;            ///< either these
   std::string features;           ///< or these
+  std::string key;                ///< where the weights lie in their file; empty: in its only dictionary
   std::string pairs;              ///< either LFW's pairs.txt with
   std::string images;             ///< the folder of its images
   std::vector<std::string> bins;  ///< or files of insightface

@@ -120,7 +120,9 @@ void add_other_jobs(CLI::App& app, Arguments& arguments) {
   OptionSection section(app, "Instead of training");
   section.option("--evaluate", "FILE", arguments.evaluate,
                  "Print the test accuracy of weights: a checkpoint of mma-train, or with --model and\n"
-                 "--dataset a state dict in safetensors or by Python's torch.save");
+                 "--dataset a state dict in safetensors or by torch.save, or a module by torch::save");
+  section.option("--key", "KEY", arguments.key,
+                 "With --evaluate: where the tensors lie in a file with several dictionaries of them: a.b");
   section.option("--compare", "DIR", arguments.compare, "Print a table of runs, given by their folders");
   section.option("--plot", "FILE.png", arguments.plot, "With --compare: draw their accuracy and angles");
   section
@@ -279,6 +281,7 @@ std::optional<Arguments> read_command_line(int argc, char** argv) {
   if (arguments.exported && (arguments.evaluate || !arguments.compare.empty())) {
     throw UserError("--export belongs to a run: --evaluate and --compare write no weights");
   }
+  if (arguments.key && !arguments.evaluate) throw UserError("--key belongs to --evaluate");
   if (arguments.evaluate && arguments.resume) throw UserError("--evaluate and --resume exclude each other");
   return arguments;
 }

@@ -26,7 +26,7 @@ struct Arguments {
   std::optional<std::vector<double>> mean, deviation;
   std::optional<std::string> out, exported;
   bool resume = false;
-  std::optional<std::string> evaluate;
+  std::optional<std::string> evaluate, key;
   std::vector<std::string> compare;
   std::optional<std::string> plot;
   std::vector<std::string> layers;  ///< of --compare

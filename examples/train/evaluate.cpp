@@ -4,6 +4,7 @@
 #include <c10/util/StringUtil.h>
 
 #include <iomanip>
+#include <iostream>
 
 #include "common/error.hpp"
 #include "train/checkpoint.hpp"
@@ -48,16 +49,19 @@ void check_classes(const NamedTensors& source, const ImageClassifier& model, con
 
 void evaluate_weights(const Arguments& arguments, std::ostream& stream) {
   const std::string& path = *arguments.evaluate;
-  const TensorFile file = read_tensor_file(path);
+  const TensorFile file = read_tensor_file(path, arguments.key.value_or(""));
   const std::optional<RunRecord> record = record_in(file, path);
   const Settings settings = settings_of_evaluation(arguments, record);
   at::set_num_threads(static_cast<int>(settings.threads));
 
   const Dataset dataset = prepared(load_dataset(settings.dataset, settings.data), settings);
   const auto model = make_network(settings, dataset);
-  const NamedTensors weights = record ? tensors_under(file, checkpoint_model_prefix) : file.tensors;
-  check_classes(weights, *model, dataset, path);
-  load_tensors(weights, state_of(*model), path);
+  const NamedTensors state = state_of(*model);
+  const FittedTensors weights =
+      record ? FittedTensors{tensors_under(file, checkpoint_model_prefix), ""} : fitted_to(state, file.tensors);
+  std::cerr << words_about_skipped(file) << weights.words << std::flush;
+  check_classes(weights.tensors, *model, dataset, path);
+  load_tensors(weights.tensors, state, path);
   const std::optional<Hits> hits = evaluated(*model, settings, dataset, dataset.test);
   stream << path << ": " << settings.model << " on " << hits->images << " test images of " << settings.dataset
          << std::fixed << std::setprecision(2) << ": top-1 " << hits->top1_percent() << " %, top-5 "

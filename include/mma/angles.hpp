@@ -2,16 +2,18 @@
 // (the paper's Figure 1), the simplex bound. A table or JSON over layers is report.hpp's.
 #pragma once
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/histc.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/nonzero.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
+#include <mutex>
 #include <numbers>
 #include <string>
 #include <utility>
@@ -32,6 +34,7 @@ inline double degrees(double radians) { return radians * 180 / std::numbers::pi;
 struct AngleOptions {
   double cosine_threshold = 0.2;  ///< pairs with a larger cosine are counted; the paper's Figure 1 uses 0.2
   int64_t histogram_bins = 0;     ///< bins over cosines from -1 to 1; 0: no histogram
+  std::function<void(double)> progress = {};  ///< called now and then with the share of the layer that is done
 };
 
 /// The angles of one layer, in radians; NaN where there are none.
@@ -53,23 +56,54 @@ struct LayerAngles {
 
 namespace detail {
 
-inline constexpr int64_t most_cosines = int64_t{1} << 20;  ///< held at a time
+inline constexpr int64_t cosine_block = 1024;  ///< rows whose cosines with as many others are held at a time
 
-/// Counts cosines of all unordered pairs of one matrix of unit rows [n, d], a tile at a time.
+/// Counts the cosines of a block [rows, columns], on its diagonal those above it alone.
+template <typename T>
+void count_block(const at::Tensor& block, bool on_diagonal, const AngleOptions& options, LayerAngles& result) {
+  const T* const cosines = block.const_data_ptr<T>();
+  const int64_t columns = block.size(1);
+  const int64_t bins = options.histogram_bins;
+  const T threshold = static_cast<T>(options.cosine_threshold);
+  const T half = static_cast<T>(bins) / 2;
+  std::mutex adding;
+  at::parallel_for(0, block.size(0), 16, [&](int64_t begin, int64_t end) {
+    int64_t above = 0;
+    std::vector<int64_t> histogram(static_cast<size_t>(bins), 0);
+    for (int64_t i = begin; i < end; ++i) {
+      for (int64_t j = on_diagonal ? i + 1 : 0; j < columns; ++j) {
+        const T cosine = std::clamp<T>(cosines[i * columns + j], -1, 1);
+        above += cosine > threshold ? 1 : 0;
+        if (bins > 0) {
+          ++histogram[static_cast<size_t>(std::min(bins - 1, static_cast<int64_t>((cosine + 1) * half)))];
+        }
+      }
+    }
+    const std::lock_guard<std::mutex> lock(adding);
+    result.pairs_above += above;
+    for (size_t k = 0; k < histogram.size(); ++k) {
+      result.cosine_histogram[k] += histogram[k];
+    }
+  });
+}
+
+/// Counts cosines of all unordered pairs of one matrix of unit rows [n, d], a block at a time.
 inline void count_cosines(const at::Tensor& unit, const AngleOptions& options, LayerAngles& result) {
   const int64_t n = unit.size(0);
-  const int64_t tile = std::max<int64_t>(1, most_cosines / std::max<int64_t>(n, 1));
-  for (int64_t start = 0; start < n; start += tile) {
-    const int64_t size = std::min(tile, n - start);
-    const at::Tensor cosines = at::mm(unit.narrow(0, start, size), unit.t());
-    const at::Tensor others = cosines.new_ones(cosines.sizes(), at::kBool).triu_(start + 1);
-    const at::Tensor pairs = cosines.masked_select(others).clamp_(-1, 1);
-    result.pairs_above += pairs.gt(options.cosine_threshold).sum().item<int64_t>();
-    if (options.histogram_bins > 0) {
-      const at::Tensor counts = at::histc(pairs.to(at::kCPU), options.histogram_bins, -1, 1);
-      for (int64_t k = 0; k < options.histogram_bins; ++k) {
-        result.cosine_histogram[static_cast<size_t>(k)] += std::llround(counts[k].item<double>());
+  for (int64_t first = 0; first < n; first += cosine_block) {
+    const at::Tensor rows = unit.narrow(0, first, std::min(cosine_block, n - first));
+    for (int64_t second = first; second < n; second += cosine_block) {
+      const at::Tensor others = unit.narrow(0, second, std::min(cosine_block, n - second));
+      const at::Tensor block = at::mm(rows, others.t()).to(at::kCPU).contiguous();
+      if (block.scalar_type() == at::kDouble) {
+        count_block<double>(block, first == second, options, result);
+      } else {
+        count_block<float>(block, first == second, options, result);
       }
+    }
+    if (options.progress) {
+      const double left = 1 - static_cast<double>(std::min(first + cosine_block, n)) / static_cast<double>(n);
+      options.progress(1 - left * left / 2);  // the search of the nearest rows was the first half
     }
   }
 }
@@ -85,6 +119,9 @@ inline std::pair<double, int64_t> measure_group(const at::Tensor& rows, const An
   }
   const nearest::Objective minus_angle{.of_angle = -1, .of_cosine = 0, .half_space = false, .closest_only = false};
   const at::Tensor angles = nearest::find_nearest(kept.unsqueeze(0), minus_angle).angles;
+  if (options.progress) {
+    options.progress(0.5);
+  }
   const double smallest = angles.min().item<double>();
   // The first group's as it is: with -Ofast a comparison with the NaN that stands for none says anything.
   result.minimal_angle = pairs::is_nan(result.minimal_angle) ? smallest : std::min(result.minimal_angle, smallest);

@@ -288,14 +288,103 @@ TEST_F(AnglesTest, PictureThatCannotBe) {
   expect_refused({path_, "--plot", nowhere}, "cannot write " + nowhere + ": No such file or directory");
 }
 
+/// The figures of PyTorch in float64, in degrees.
+struct Figures {
+  double minimal, mean;
+  int64_t pairs, zero_rows = 0;
+};
+
+/// Files that the real tools wrote, and what is right for each of their layers.
+TEST_F(AnglesTest, FilesAsPeopleHaveThem) {
+  using Layers = std::vector<std::pair<std::string, Figures>>;
+  const Figures conv{60.250, 73.850, 4}, fc{54.144, 67.803, 9};
+  const Layers both = {{"conv1", conv}, {"fc", fc}};
+  const Layers of_libtorch = {{"conv1", {68.224, 78.681, 2}}, {"fc", {49.606, 67.011, 14}}};
+  std::vector<std::pair<std::string, Layers>> cases;
+  for (const char* name : {"legacy.pth", "legacy_ckpt.pth.tar", "multistep_counter_ckpt.pt", "numpy_array.pt",
+                           "dtype_attr.pt", "defaultdict.pt", "compiled.pt", "nested2.pt", "weights_key.pt"}) {
+    cases.emplace_back(name, both);
+  }
+  cases.emplace_back("cpp_torch_save.pt", of_libtorch);
+  cases.emplace_back("cpp_pickle_save.pt", of_libtorch);
+  cases.emplace_back("pruned.pt", Layers{{"conv1", {71.467, 78.876, 2, 4}}, {"fc", fc}});
+  cases.emplace_back("reparametrised.pt", Layers{{"0", {66.532, 71.750, 4}},
+                                                 {"1", {55.975, 72.355, 4}},
+                                                 {"2", {46.586, 66.126, 2}},
+                                                 {"3", {55.213, 60.035, 4}},
+                                                 {"4", {90, 90, 0}},
+                                                 {"5", {53.304, 66.389, 1}}});
+  cases.emplace_back("float8.pt", Layers{{"a", {30.932, 48.071, 4}}});
+  cases.emplace_back("complex.pt", Layers{{"a", {43.021, 63.090, 2}}});
+  cases.emplace_back("quant.pt", Layers{{"a", {43.669, 64.440, 4}}});
+  cases.emplace_back("sparse.pt", Layers{{"a", {18.811, 35.034, 6}}});
+  cases.emplace_back("tensor_with_attr.pt", Layers{{"a", {30.700, 59.489, 1}}});
+  cases.emplace_back("subclass.pt", Layers{{"a", {23.973, 53.580, 3}}});
+  for (const auto& [name, expected] : cases) {
+    const Outcome outcome = run_angles({std::string(MMA_TEST_DATA) + "/" + name, "--json"});
+    ASSERT_EQ(outcome.exit_code, 0) << name << outcome.output;
+    std::map<std::string, json> measured;
+    for (const json& layer : json::parse(outcome.output).at("layers")) measured[layer.at("name")] = layer;
+    for (const auto& [layer, figures] : expected) {
+      ASSERT_TRUE(measured.contains(layer)) << name << ": " << layer << '\n' << outcome.output;
+      EXPECT_NEAR(measured[layer].at("minimal_angle_degrees").get<double>(), figures.minimal, 6e-4) << name << layer;
+      EXPECT_NEAR(measured[layer].at("mean_nearest_angle_degrees").get<double>(), figures.mean, 6e-4) << name << layer;
+      EXPECT_EQ(measured[layer].at("pairs_above"), figures.pairs) << name << layer;
+      EXPECT_EQ(measured[layer].at("zero_rows"), figures.zero_rows) << name << layer;
+    }
+  }
+}
+
+std::string table_of(const std::string& name) { return run_angles({std::string(MMA_TEST_DATA) + "/" + name}).output; }
+
+TEST_F(AnglesTest, RareTensorsAreNamed) {
+  EXPECT_NE(table_of("quant.pt").find("1 tensor skipped: q (a quantized tensor)"), std::string::npos);
+  EXPECT_NE(table_of("sparse.pt").find("1 tensor skipped: s (a sparse tensor)"), std::string::npos);
+  EXPECT_NE(table_of("complex.pt").find("(torch.complex64)"), std::string::npos) << table_of("complex.pt");
+  EXPECT_NE(table_of("u32_mlx.safetensors").find("a.weight (torch.uint32)"), std::string::npos);
+  EXPECT_NE(table_of("u32_mlx.safetensors").find("1 tensor left out: a.scales; --include shows them"),
+            std::string::npos);
+  EXPECT_NE(table_of("f8.safetensors").find("torch.float8_e4m3fn"), std::string::npos);
+  EXPECT_NE(table_of("pruned.pt").find("pruned"), std::string::npos);
+  EXPECT_NE(table_of("lfs-pointer.pt").find("is a pointer of Git LFS"), std::string::npos);
+}
+
+TEST_F(AnglesTest, MatricesThatAreNotShownAreCounted) {
+  const at::Tensor matrix = scattered({3, 4}, 6);
+  std::vector<std::pair<std::string, at::Tensor>> tensors = {{"fc.weight", matrix}, {"off.weight", matrix}};
+  for (const char* name : {"a", "b", "c", "d", "e", "f"}) tensors.emplace_back(std::string("lstm.") + name, matrix);
+  write(tensors);
+  const std::string line =
+      "6 tensors left out: lstm.a, lstm.b, lstm.c, lstm.d, lstm.e and 1 more; --include shows them";
+  EXPECT_NE(run_angles({path_, "--exclude", "off"}).output.find(line), std::string::npos);
+  EXPECT_EQ(run_angles({path_, "--include", "lstm.*"}).output.find("left out"), std::string::npos);
+  const Outcome outcome = run_angles({path_, "--json"});
+  EXPECT_EQ(json::parse(outcome.output).at("left_out").size(), 6u);
+}
+
+TEST_F(AnglesTest, KeyOfTheDictionary) {
+  write({{"ema.fc.weight", scattered({3, 4}, 6)}, {"net.fc.weight", scattered({3, 4}, 7)}});
+  expect_layer(layers({"--key", "net"})[0], "fc", expected_of({rows_of(scattered({3, 4}, 7))}, 0.2));
+  expect_refused({path_, "--key", "x"}, path_ + ": --key x: no tensor's name begins with x.");
+}
+
+/// More rows than are compared at a time.
+TEST_F(AnglesTest, ManyRows) {
+  const at::Tensor weight = scattered({1100, 5}, 8);
+  write({{"wte.weight", weight}});
+  expect_layer(layers({})[0], "wte", expected_of({rows_of(weight)}, 0.2));
+}
+
 TEST_F(AnglesTest, BadFiles) {
   const std::string absent = folder_ / "absent";
   expect_refused({absent}, "cannot read " + absent + ": No such file or directory");
   write({{"norm.weight", scattered({4}, 7)}, {"counts.weight", at::arange(6).reshape({2, 3})}});
   const std::string expected = "expected floating-point tensors of two or more dimensions whose names end in 'weight'";
-  expect_refused({path_}, path_ + ": holds no layers; " + expected);
+  expect_refused({path_}, path_ + ": holds no layers; " + expected +
+                              "; 1 tensor skipped: counts.weight (torch.int64); no layer can be like that");
   write({{"matrix", scattered({4, 4}, 7)}});
-  expect_refused({path_}, path_ + ": no layers are left; " + expected + " or --include");
+  expect_refused({path_},
+                 path_ + ": no layers are left; " + expected + "; 1 tensor left out: matrix; --include shows them");
   const std::string bytes = read_bytes(path_);
   write_bytes(path_, bytes.substr(0, bytes.size() - 3));
   const Outcome truncated = run_angles({path_});
@@ -333,7 +422,7 @@ TEST_F(AnglesTest, HelpAndVersion) {
   const Outcome help = run_angles({"--help"});
   EXPECT_EQ(help.exit_code, 0);
   for (const char* option :
-       {"--json", "--plot", "--cosine", "--include", "--exclude", "--only", "--transposed", "--groups"}) {
+       {"--key", "--json", "--plot", "--cosine", "--include", "--exclude", "--only", "--transposed", "--groups"}) {
     EXPECT_NE(help.output.find(option), std::string::npos) << option;
   }
   EXPECT_EQ(run_angles({"--version"}).exit_code, 0);

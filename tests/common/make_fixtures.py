@@ -8,8 +8,13 @@ Element number i of a tensor with the salt s is ((7 * i + s) % 64 - 32) / 16: ex
 
 import argparse
 import collections
+import datetime
+import decimal
+import fractions
+import functools
 import pathlib
 import sys
+import types
 
 import numpy
 import safetensors.torch
@@ -84,6 +89,61 @@ def every_type():
     return tensors
 
 
+def everything_beside():
+    """What training scripts put beside the weights; all that matters is that it costs nothing."""
+    model = Net()
+    optimizer = torch.optim.AdamW(model.parameters())
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [81, 122])
+    return {
+        "when": datetime.datetime(2020, 2, 29, tzinfo=datetime.timezone.utc),
+        "where": pathlib.PurePosixPath("/runs/1"),
+        "args": types.SimpleNamespace(lr=0.1),
+        "counts": collections.Counter("abca"),
+        "tree": collections.defaultdict(list, a=[1]),
+        "queue": collections.deque([1, 2], maxlen=3),
+        "array": numpy.arange(6.0).reshape(2, 3),
+        "number": numpy.float32(0.5),
+        "random": numpy.random.RandomState(0).get_state(),
+        "dtype": torch.bfloat16,
+        "device": torch.device("cpu"),
+        "layout": torch.strided,
+        "generator": torch.random.get_rng_state(),
+        "exact": fractions.Fraction(1, 3),
+        "decimal": decimal.Decimal("0.1"),
+        "part": functools.partial(sorted, reverse=True),
+        "frozen": frozenset({1}),
+        "complex": 1 + 2j,
+        "range": range(5),
+        "slice": slice(1, 2),
+        "bytes": bytearray(b"abc"),
+        "big": -(2**80),
+        "schedule": schedule.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "deep": {"under": [{"weights": model.state_dict()}]},
+    }
+
+
+def rare_tensors():
+    attributed = fill((2, 3), 1)
+    attributed.tag = "x"
+    return {
+        "plain": fill((2, 3), 0),
+        "attributed": attributed,
+        "parameter": torch.nn.Parameter(attributed),
+        "e4m3": fill((2, 3), 2, torch.float8_e4m3fn),
+        "e5m2": fill((2, 3), 3).mul(4).round().div(4).to(torch.float8_e5m2),
+        "u16": integers((2, 3), 4, torch.uint16),
+        "u32": integers((2, 3), 5, torch.uint32),
+        "u64": integers((2, 3), 6, torch.uint64),
+        "c64": torch.complex(fill((2, 3), 7), fill((2, 3), 8)),
+        "conjugated": torch.complex(fill((2, 3), 7), fill((2, 3), 8)).conj(),
+        "quantized": torch.quantize_per_tensor(fill((2, 3), 9), 0.1, 0, torch.qint8),
+        "sparse": fill((2, 3), 10).to_sparse(),
+        "csr": fill((2, 3), 10).to_sparse_csr(),
+        "meta": torch.empty(2, 3, device="meta"),
+    }
+
+
 def reversed_bytes(tensor):
     raw = tensor.reshape(-1).view(torch.uint8).reshape(-1, tensor.element_size())
     return raw.flip(1).reshape(-1).view(tensor.dtype).reshape(tensor.shape)
@@ -110,6 +170,11 @@ def main(folder):
     save_as_big_endian(every_type(), folder / "big_endian.pt")
     torch.save(views(), folder / "views.pt")
     safetensors.torch.save_file(every_type(), folder / "every_type.safetensors", metadata={"format": "pt", "note": "äöü"})
+    torch.save(everything_beside(), folder / "everything_beside.pt")
+    torch.save(everything_beside(), folder / "legacy_everything_beside.pt", _use_new_zipfile_serialization=False)
+    torch.save(rare_tensors(), folder / "rare_tensors.pt")
+    torch.save(rare_tensors(), folder / "legacy_rare_tensors.pt", _use_new_zipfile_serialization=False)
+    torch.jit.script(Net()).save(folder / "torchscript.pt")
     torch.save(Net().state_dict(), folder / "legacy.pt", _use_new_zipfile_serialization=False)
     torch.save(torch.nn.Linear(2, 2), folder / "refused_module.pt")
     torch.save({"epoch": 3}, folder / "refused_no_tensors.pt")

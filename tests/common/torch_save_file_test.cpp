@@ -73,6 +73,35 @@ TEST(TorchSaveFile, BeforePyTorch16) {
   }
 }
 
+TEST(TorchSaveFile, WhatIsNoTensorDoesNotMatter) {
+  expect_net(read_tensor_file(fixture("everything_beside.pt")), at::kFloat);
+  expect_net(read_tensor_file(fixture("legacy_everything_beside.pt")), at::kFloat);
+}
+
+TEST(TorchSaveFile, RareTensors) {
+  for (const char* name : {"rare_tensors.pt", "legacy_rare_tensors.pt"}) {
+    const TensorFile file = read_tensor_file(fixture(name));
+    expect_tensor(file, "plain", at::kFloat, fill({2, 3}, 0));
+    expect_tensor(file, "attributed", at::kFloat, fill({2, 3}, 1));
+    expect_tensor(file, "parameter", at::kFloat, fill({2, 3}, 1));
+    expect_tensor(file, "e4m3", at::kFloat8_e4m3fn, fill({2, 3}, 2).to(at::kFloat8_e4m3fn).to(at::kDouble));
+    EXPECT_EQ(file.find("e5m2")->scalar_type(), at::kFloat8_e5m2);
+    expect_tensor(file, "u16", at::kUInt16, whole_numbers({2, 3}, 4));
+    expect_tensor(file, "u32", at::kUInt32, whole_numbers({2, 3}, 5));
+    expect_tensor(file, "u64", at::kUInt64, whole_numbers({2, 3}, 6));
+    EXPECT_EQ(file.find("c64")->scalar_type(), at::kComplexFloat);
+    const std::vector<std::pair<std::string, std::string>> skipped = {
+        {"conjugated", "a tensor that is stored conjugated or negated"},
+        {"quantized", "a quantized tensor"},
+        {"sparse", "a sparse tensor"},
+        {"csr", "a sparse tensor"},
+        {"meta", "a tensor without values"}};
+    EXPECT_EQ(file.skipped, skipped) << name;
+  }
+}
+
+TEST(TorchSaveFile, TorchScript) { expect_net(read_tensor_file(fixture("torchscript.pt")), at::kFloat); }
+
 TEST(TorchSaveFile, OtherFilesOfPyTorch) {
   EXPECT_EQ(refused_fixture("refused_module.pt"),
             "holds a whole pickled model (torch.nn.modules.linear.Linear), which only its program can build; "

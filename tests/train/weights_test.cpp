@@ -61,6 +61,51 @@ TEST(Weights, UnexpectedAreNamed) {
   NamedTensors source = fitting();
   source.emplace_back("c", at::ones({1}));
   EXPECT_EQ(refusal(source), "w.pt does not fit the network: the network has no tensor 'c'");
+  source.emplace_back("d", at::ones({1}));
+  EXPECT_EQ(refusal(source), "w.pt does not fit the network: the network has no tensors 'c', 'd'");
+  for (int i = 0; i < 30; ++i) source.emplace_back("x" + std::to_string(i), at::ones({1}));
+  EXPECT_TRUE(refusal(source).ends_with(" and 12 more")) << refusal(source);
+}
+
+NamedTensors renamed(const std::string& prefix) {
+  NamedTensors source = fitting();
+  for (auto& [name, tensor] : source) name.insert(0, prefix);
+  return source;
+}
+
+TEST(Weights, PrefixesThatAllNamesShareAreTakenOff) {
+  for (const char* prefix : {"", "module.", "_orig_mod.", "model.", "module._orig_mod.model.", "net.backbone."}) {
+    EXPECT_EQ(refusal(fitted_to(targets(), renamed(prefix)).tensors), "") << prefix;
+  }
+  NamedTensors partly = renamed("model.");
+  partly.emplace_back("loss.weight", at::ones({2, 3}));
+  EXPECT_NE(refusal(fitted_to(targets(), partly).tensors), "");
+}
+
+TEST(Weights, PrefixesThatTheNetworkHasStay) {
+  const NamedTensors into = {{"model.a", at::zeros({1})}};
+  EXPECT_EQ(fitted_to(into, {{"model.a", at::ones({1})}}).tensors.front().first, "model.a");
+  EXPECT_EQ(fitted_to(into, {{"model.model.a", at::ones({1})}}).tensors.front().first, "model.a");
+}
+
+TEST(Weights, NumbersThatToolsLeaveAreIgnoredWithAWord) {
+  NamedTensors source = renamed("module.");
+  source.emplace_back("total_ops", at::ones({1}, at::kDouble));
+  source.emplace_back("module.a.total_params", at::ones({1}, at::kDouble));
+  const FittedTensors fitted = fitted_to(targets(), source);
+  EXPECT_EQ(refusal(fitted.tensors), "");
+  EXPECT_EQ(fitted.words, "ignored, numbers that no layer has: 'total_ops', 'module.a.total_params'\n");
+}
+
+TEST(Weights, OfReparametrisedLayersAreMade) {
+  NamedTensors source = renamed("model.");
+  source[1] = {"model.a_orig", at::ones({2, 3}) * 2};
+  source.emplace_back("model.a_mask", at::ones({2, 3}) * 0.5);
+  const FittedTensors fitted = fitted_to(targets(), source);
+  const NamedTensors into = targets();
+  load_tensors(fitted.tensors, into, "w.pt");
+  EXPECT_TRUE(at::equal(into[0].second, at::ones({2, 3})));
+  EXPECT_EQ(fitted.words, "made of what is stored: 'model.a (pruned)'\n");
 }
 
 TEST(Weights, MisshapedAreNamedWithBothShapes) {
