@@ -14,6 +14,7 @@
 #include <numbers>
 
 #include "../common/test_files.hpp"
+#include "angles/measuring_progress.hpp"
 #include "common/plot.hpp"
 #include "common/tensor_file.hpp"
 
@@ -416,6 +417,12 @@ TEST_F(AnglesTest, BadOptions) {
   EXPECT_EQ(run_angles({path_, "--cosine", "x"}).exit_code, 2);
   EXPECT_EQ(run_angles({path_, "--unknown"}).exit_code, 2);
   EXPECT_EQ(run_angles({}).exit_code, 2);
+}
+
+TEST(MeasuringProgress, Line) {
+  EXPECT_EQ(measuring_line("wte", 0.5, 60, 100), "wte [############............]  50 %  1:00 min left");
+  EXPECT_EQ(measuring_line("wte", 0, 0, 100), "wte [........................]   0 %");
+  EXPECT_EQ(measuring_line("wte", 0.5, 60, 9), "wte [###");
 }
 
 TEST_F(AnglesTest, HelpAndVersion) {

@@ -13,7 +13,7 @@ namespace {
 
 TEST(MeasureAngles, FiguresAreThoseOfALoop) {
   at::manual_seed(3);
-  for (const int64_t n : {2, 3, 7, 33, 101, 257}) {
+  for (const int64_t n : {2, 3, 7, 33, 101, 257, 1030}) {  // the last: more than one block of cosines
     const at::Tensor matrix = at::randn({n, 6});
     mma::AngleOptions options;
     options.histogram_bins = 10;
@@ -34,6 +34,17 @@ TEST(MeasureAngles, FiguresAreThoseOfALoop) {
     EXPECT_NEAR(angles.minimal_angle, static_cast<double>(*std::min_element(nearest.begin(), nearest.end())), 1e-6);
     EXPECT_NEAR(angles.mean_nearest_angle, -reference::minimal_angle_loss(matrix), 1e-6);
   }
+}
+
+TEST(MeasureAngles, TellsHowFarItIs) {
+  std::vector<double> shares;
+  mma::AngleOptions options;
+  options.progress = [&](double share) { shares.push_back(share); };
+  mma::measure_angles("layer", at::randn({1, 3000, 4}), options);
+  ASSERT_GE(shares.size(), 3u);
+  EXPECT_GT(shares.front(), 0);
+  EXPECT_EQ(shares.back(), 1);
+  EXPECT_TRUE(std::is_sorted(shares.begin(), shares.end()));
 }
 
 TEST(MeasureAngles, SimplexReachesItsBound) {
