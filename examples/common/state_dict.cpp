@@ -195,7 +195,8 @@ class Search {
 
   void visit(Node node) {
     node.holder = holder_of(*node.value);
-    if (node.holder.values == nullptr || node.depth > deepest || !visited_.insert(node.holder.values).second) return;
+    const bool is_empty = node.holder.values == nullptr || node.holder.values->items.empty();
+    if (is_empty || node.depth > deepest || !visited_.insert(node.holder.values).second) return;
     nodes_.push_back(node);
   }
 

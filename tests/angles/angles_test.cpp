@@ -320,6 +320,8 @@ TEST_F(AnglesTest, FilesAsPeopleHaveThem) {
   cases.emplace_back("quant.pt", Layers{{"a", {43.669, 64.440, 4}}});
   cases.emplace_back("sparse.pt", Layers{{"a", {18.811, 35.034, 6}}});
   cases.emplace_back("tensor_with_attr.pt", Layers{{"a", {30.700, 59.489, 1}}});
+  cases.emplace_back("f8.safetensors", Layers{{"a", {34.830, 52.924, 3}}, {"b", {56.901, 70.737, 2}}});
+  cases.emplace_back("u32_mlx.safetensors", Layers{{"b", {49.362, 65.054, 3}}});
   cases.emplace_back("subclass.pt", Layers{{"a", {23.973, 53.580, 3}}});
   for (const auto& [name, expected] : cases) {
     const Outcome outcome = run_angles({std::string(MMA_TEST_DATA) + "/" + name, "--json"});
