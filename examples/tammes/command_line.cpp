@@ -32,14 +32,17 @@ constexpr const char* solve_footer =
     "by\n"
     "itself: one start, few exponents, no polish, for a quick even spread of up to many thousands of points.\n"
     "\n"
-    "Points are read and written as one point a row: csv, txt (blanks between numbers) or npy (NumPy). Ctrl-C ends "
-    "the\n"
-    "search and gives the best so far.\n"
+    "Points are read and written as one point a row: csv, txt (blanks between numbers) or npy (NumPy); read also as "
+    "one\n"
+    "coordinate a line, with -d or in a file named as Sloane's pack.3.6.txt. Ctrl-C ends the search and gives the best "
+    "so\n"
+    "far.\n"
     "\n"
     "Examples:\n"
     "  mma-tammes solve -d 3 -n 30 --out points.csv --plot points.png\n"
     "  mma-tammes solve -d 5 -n 130 --restarts 200 --out best.npy\n"
     "  mma-tammes solve --start best.npy --seed 7 --out better.npy\n"
+    "  mma-tammes solve --start pack.3.6.txt\n"
     "  mma-tammes solve -d 4 -n 30 --method paper --objective cosine";
 
 constexpr const char* table1_footer =

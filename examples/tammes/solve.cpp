@@ -76,7 +76,7 @@ struct Problem {
 Problem problem_of(const SolveArguments& arguments) {
   Problem problem{arguments.points.value_or(0), arguments.dimension.value_or(0), {}};
   if (!arguments.start.empty()) {
-    problem.start = read_points(arguments.start);
+    problem.start = read_points(arguments.start, {arguments.points, arguments.dimension});
     problem.n = problem.start.size(0);
     problem.d = problem.start.size(1);
     require(arguments.points.value_or(problem.n) == problem.n && arguments.dimension.value_or(problem.d) == problem.d,
@@ -223,7 +223,7 @@ int solve(const SolveArguments& arguments) {
   std::string file;
   if (!arguments.out.empty()) {  // what is printed from here on is what the file says
     write_points(arguments.out, points, points_format(arguments.format, arguments.out));
-    points = read_points(arguments.out);
+    points = read_points(arguments.out, {problem.n, problem.d});
     file = "file            " + arguments.out + ", from which the angle was measured\n";
   }
   const double angle = minimal_angle(points);

@@ -104,6 +104,21 @@ TEST_F(MmaTammes, ImprovesAGivenSetAndNeverMakesItWorse) {
   EXPECT_GE(angle_of(at("better.csv")), before - 1e-12);
 }
 
+/// As Sloane's tables have them.
+TEST_F(MmaTammes, ImprovesOneCoordinateALine) {
+  const std::string octahedron = "0.6\n0.8\n0\n-0.6\n-0.8\n0\n-0.8\n0.6\n0\n0.8\n-0.6\n0\n0\n0\n1\n0\n0\n-1\n";
+  write_bytes(at("pack.3.6.txt"), octahedron);
+  write_bytes(at("points"), octahedron);
+  for (const Words& words : {Words{"solve", "--restarts", "1", "--start", at("pack.3.6.txt")},
+                             Words{"solve", "--restarts", "1", "--start", at("points"), "-d", "3"}}) {
+    const std::string output = output_of(words);
+    EXPECT_CONTAINS(output, "6 points in 3 dimensions");
+    EXPECT_NEAR(printed_angle(output), 90, 1e-9);
+  }
+  EXPECT_CONTAINS(refusal({"solve", "--start", at("points")}), "it has one number a line: say by -d how many make");
+  EXPECT_CONTAINS(refusal({"solve", "--start", at("points"), "-d", "0"}), "-d 0: at least 1 dimension is needed");
+}
+
 TEST_F(MmaTammes, AnInterruptedSearchGivesTheBestSoFar) {
   for (const int signal : {SIGINT, SIGTERM}) {
     ChildProcess child(
