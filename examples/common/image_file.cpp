@@ -296,10 +296,6 @@ at::Tensor read_image(const fs::path& path, int64_t channels) {
   return decode_image(bytes_of(path), channels, c10::str(path));
 }
 
-at::Tensor read_jpeg(const fs::path& path, int64_t channels) {
-  return decoded_as(jpeg, bytes_of(path), channels, c10::str(path));
-}
-
 at::Tensor resized(const at::Tensor& image, int64_t height, int64_t width) {
   if (image.size(1) == height && image.size(2) == width) return image;
   const at::Tensor values = image.unsqueeze(0).to(at::kFloat);

@@ -21,9 +21,6 @@ inline constexpr int64_t largest_picture = int64_t{1} << 26;
 /// warnings count, after which it would go on with grey pixels), too large.
 at::Tensor read_image(const std::filesystem::path& path, int64_t channels);
 
-/// The same where only a JPEG is expected.
-at::Tensor read_jpeg(const std::filesystem::path& path, int64_t channels);
-
 /// The same of a file's bytes; `name` is what a sentence about them begins with.
 at::Tensor decode_image(std::string_view bytes, int64_t channels, const std::string& name);
 

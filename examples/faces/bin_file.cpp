@@ -8,25 +8,13 @@
 #include <system_error>
 
 #include "common/error.hpp"
+#include "common/numpy_pickle.hpp"
 
 namespace mma::examples {
 namespace {
 
 namespace fs = std::filesystem;
 using Kind = PickleValue::Kind;
-
-/// The Python names that such a file may refer to: bytes and NumPy's bools and arrays, as pickles spell them.
-const std::set<std::string, std::less<>> allowed_names = {
-    "_codecs.encode",
-    "numpy.dtype",
-    "numpy.ndarray",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "numpy.core.multiarray._reconstruct",
-    "numpy._core.multiarray._reconstruct",
-    "numpy.core.numeric._frombuffer",
-    "numpy._core.numeric._frombuffer",
-};
 
 std::string bytes_of_file(const fs::path& path) {
   std::error_code error;
@@ -40,62 +28,7 @@ std::string bytes_of_file(const fs::path& path) {
   return bytes;
 }
 
-bool is_call_of(const PickleValue& value, std::string_view name, size_t arguments) {
-  if (!value.is(Kind::Object) || value.arguments->items.size() < arguments) return false;
-  if (value.text == name) return true;
-  constexpr std::string_view older = "numpy.core.", newer = "numpy._core.";  // before and since NumPy 2
-  return name.starts_with(newer) && value.text.starts_with(older) &&
-         value.text.substr(older.size()) == name.substr(newer.size());
-}
-
-const PickleValue& argument(const PickleValue& call, size_t index) { return *call.arguments->items[index]; }
-
-/// Bytes, or the text that Python 3 writes for them in protocol 2: _codecs.encode(text, 'latin1').
-bool is_bytes(const PickleValue& value) {
-  return value.is(Kind::Bytes) || (is_call_of(value, "_codecs.encode", 2) && argument(value, 0).is(Kind::String) &&
-                                   (argument(value, 1).text == "latin1" || argument(value, 1).text == "latin-1"));
-}
-
-bool is_type(const PickleValue& value, std::string_view type) {
-  return is_call_of(value, "numpy.dtype", 1) && argument(value, 0).text == type;
-}
-
-/// What an array of NumPy with elements of this type holds, as is_bytes has it; nullptr when it is not one.
-const PickleValue* contents_of_array(const PickleValue& value, std::string_view type) {
-  const PickleValue* contents = nullptr;
-  if (is_call_of(value, "numpy._core.numeric._frombuffer", 2)) {  // (bytes, type, shape, order)
-    if (is_type(argument(value, 1), type)) contents = &argument(value, 0);
-  } else if (is_call_of(value, "numpy._core.multiarray._reconstruct", 1) && value.state != nullptr) {
-    const auto& state = value.state->items;  // (version, shape, type, in Fortran's order?, bytes)
-    if (state.size() == 5 && is_type(*state[2], type)) contents = state[4];
-  }
-  return contents != nullptr && is_bytes(*contents) ? contents : nullptr;
-}
-
 bool is_list(const PickleValue& value) { return value.is(Kind::List) || value.is(Kind::Tuple); }
-
-/// Where the bytes lie: the text inside a call of _codecs.encode.
-const PickleValue& bytes_or_text(const PickleValue& bytes) {
-  return bytes.is(Kind::Bytes) ? bytes : argument(bytes, 0);
-}
-
-/// From UTF-8 to a byte a character; nothing when a character is above 255 or the text is damaged.
-std::optional<std::string> latin1_of(std::string_view text) {
-  std::string bytes;
-  bytes.reserve(text.size());
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    if (lead < 0x80) {
-      bytes.push_back(text[i]);
-      continue;
-    }
-    const bool is_pair = (lead == 0xc2 || lead == 0xc3) && i + 1 < text.size();
-    const unsigned next = is_pair ? static_cast<unsigned char>(text[++i]) : 0;
-    if ((next & 0xc0) != 0x80) return std::nullopt;
-    bytes.push_back(static_cast<char>((lead & 3) << 6 | (next & 0x3f)));
-  }
-  return bytes;
-}
 
 /// Empty when the value is no truth value.
 std::optional<bool> truth_of(const PickleValue& value) {
@@ -128,7 +61,7 @@ std::optional<std::vector<bool>> truths_of(const PickleValue& value) {
 
 }  // namespace
 
-BinFile::BinFile(const fs::path& path) : name_(path.string()), pickle_(bytes_of_file(path), allowed_names, name_) {
+BinFile::BinFile(const fs::path& path) : name_(path.string()), pickle_(bytes_of_file(path), names_of_arrays(), name_) {
   const PickleValue& root = pickle_.root();
   if (!is_list(root) || root.items.size() != 2 || !is_list(*root.items[0])) {
     fail("is a pickle of something else; expected a list of images and a list that says which pairs are the same");

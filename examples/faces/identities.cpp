@@ -4,16 +4,15 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 #include <c10/util/StringUtil.h>
-#include <string.h>
 
 #include <algorithm>
-#include <cctype>
 #include <iostream>
 #include <set>
 
 #include "common/error.hpp"
 #include "common/image_decoding.hpp"
 #include "common/image_file.hpp"
+#include "common/image_folder.hpp"
 
 namespace mma::examples {
 namespace {
@@ -34,39 +33,13 @@ struct Decoded {
   std::vector<std::string> skipped;
 };
 
-bool is_image(const fs::path& path) {
-  std::string extension = path.extension().string();
-  std::ranges::transform(extension, extension.begin(), [](unsigned char c) { return std::tolower(c); });
-  return !path.filename().string().starts_with('.') &&
-         (extension == ".jpg" || extension == ".jpeg" || extension == ".png" || extension == ".pgm");
-}
-
-std::vector<fs::path> entries_of(const fs::path& folder) {
-  std::error_code error;
-  std::vector<fs::path> found;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
-    found.push_back(entry->path());
-  }
-  if (error) throw UserError(c10::str("the folder ", folder, " cannot be read: ", error.message()));
-  return found;
-}
-
-std::vector<fs::path> images_of(const fs::path& folder) {
-  std::vector<fs::path> images;
-  for (const fs::path& path : entries_of(folder)) {
-    if (is_image(path)) images.push_back(path);
-  }
-  std::ranges::sort(images, [](const fs::path& a, const fs::path& b) { return strverscmp(a.c_str(), b.c_str()) < 0; });
-  return images;
-}
-
 /// All folders with an image in them.
 std::vector<Identity> identities_of(const fs::path& folder) {
   std::vector<Identity> identities;
-  for (const fs::path& path : entries_of(folder)) {
+  for (const fs::path& path : visible_entries(without_repeated_folder(folder))) {
     std::error_code ignored;
     if (!fs::is_directory(path, ignored)) continue;
-    Identity identity{path.filename().string(), images_of(path)};
+    Identity identity{path.filename().string(), images_in(path)};
     if (!identity.images.empty()) identities.push_back(std::move(identity));
   }
   if (identities.empty()) throw UserError(c10::str("the folder ", folder, " holds no identity: ", layout));

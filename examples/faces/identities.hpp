@@ -1,5 +1,5 @@
-// Identities from image folders, <identity>/<image>.jpg|jpeg|png|pgm, whole in memory as a data set whose classes are
-// the identities.
+// Identities from image folders, <identity>/<image>.jpg|jpeg|png|pgm in any case, whole in memory as a data set whose
+// classes are the identities.
 #pragma once
 
 #include <cstdint>
@@ -30,9 +30,9 @@ struct Identities {
 };
 
 /// Reads all images, by several threads, each brought to the size by image_file.hpp's fitted(). Images are in the order
-/// of their names, numbers in them by value (2.pgm before 10.pgm). An identity keeps at least one image for training.
-/// Throws UserError for a folder that cannot be read or leaves fewer than two identities, and for the first image that
-/// cannot be decoded.
+/// of their names, numbers in them by value (2.pgm before 10.pgm). A folder lfw/lfw is read for lfw. An identity keeps
+/// at least one image for training. Throws UserError for a folder that cannot be read or leaves fewer than two
+/// identities, and for the first image that cannot be decoded.
 Identities read_identities(const std::filesystem::path& folder, const IdentityOptions& options);
 
 }  // namespace mma::examples

@@ -89,10 +89,11 @@ void add_run_options(CLI::App& app, Arguments& arguments) {
   section.option("--model", "NAME", arguments.model, "The network: " + joined(model_names()));
   section.option("--dataset", "NAME", arguments.dataset, "The images: " + joined(dataset_names()));
   section.option("--data", "DIR", arguments.data,
-                 "The folder of the images' files: train.bin and test.bin (CIFAR-100),\n"
-                 "data_batch_1.bin ... (CIFAR-10), wnids.txt, train and val (TinyImageNet),\n"
-                 "train-images-idx3-ubyte ... (Fashion-MNIST;\n"
-                 "left out: /usr/share/datasets/fashion-mnist, where Debian has them)");
+                 "The folder of the images' files, or the one above it: train.bin and test.bin (CIFAR-100),\n"
+                 "data_batch_1.bin ... (CIFAR-10), or of both torchvision's pickles; wnids.txt, train and val\n"
+                 "(TinyImageNet, also after the usual scripts); train-images-idx3-ubyte ... (Fashion-MNIST;\n"
+                 "left out: /usr/share/datasets/fashion-mnist, where Debian has them);\n"
+                 "train/<class>/<image> and val/<class>/<image>, all of one square size (folder)");
   section.option("--recipe", "NAME", arguments.recipe,
                  "A set of values, or a row of the paper's tables with its network, data set and regularizer,\n"
                  "see --list-recipes (default: the model's)");
@@ -293,6 +294,9 @@ bool exports_without_training(const Arguments& arguments) {
 std::string data_folder(const std::optional<std::string>& given, const std::string& dataset) {
   if (given) return *given;
   if (dataset == "fashion-mnist") return "/usr/share/datasets/fashion-mnist";
+  if (dataset == "folder") {
+    throw UserError("--data is needed: the folder that holds train/<class>/<image> and val/<class>/<image>");
+  }
   throw UserError("--data is needed: the folder that holds the files of " + dataset);
 }
 

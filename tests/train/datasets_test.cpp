@@ -133,7 +133,8 @@ void expect_split(const LabelledImages& split, const std::vector<int64_t>& label
 }
 
 TEST(Datasets, HaveTheirPublishedConstants) {
-  EXPECT_EQ(dataset_names(), (std::vector<std::string>{"cifar100", "cifar10", "fashion-mnist", "tiny-imagenet"}));
+  EXPECT_EQ(dataset_names(),
+            (std::vector<std::string>{"cifar100", "cifar10", "fashion-mnist", "tiny-imagenet", "folder"}));
   const TemporaryFolder folder;
   write_cifar100(folder / "a");
   const Dataset cifar100 = load_dataset("cifar100", folder / "a");
@@ -196,6 +197,17 @@ TEST(Datasets, ReadFashionMnistPlainAndPacked) {
   expect_all(folder.path());
 }
 
+/// As torchvision leaves it, named by each of the folders above.
+TEST(Datasets, ReadFashionMnistOfTorchvision) {
+  const TemporaryFolder folder;
+  write_fashion_mnist(folder / "FashionMNIST/raw");
+  for (const char* named : {"FashionMNIST/raw", "FashionMNIST", "."}) {
+    const Dataset dataset = load_dataset("fashion-mnist", folder / named);
+    expect_split(dataset.train, {9, 0, 3, 3}, 1, 28, 0);
+    expect_split(dataset.test, {1, 2}, 1, 28, 0);
+  }
+}
+
 std::string error_of(const std::string& name, const fs::path& folder) {
   try {
     load_dataset(name, folder);
@@ -207,29 +219,26 @@ std::string error_of(const std::string& name, const fs::path& folder) {
 
 TEST(Datasets, RefuseAnUnknownName) {
   EXPECT_EQ(error_of("mnist", "."),
-            "unknown data set 'mnist': expected one of cifar100, cifar10, fashion-mnist, tiny-imagenet");
+            "unknown data set 'mnist': expected one of cifar100, cifar10, fashion-mnist, tiny-imagenet, folder");
 }
 
 TEST(Datasets, SayWhatIsMissingAndWhereItWasSought) {
   const TemporaryFolder folder;
-  const auto in = [](const fs::path& place, const char* inner) {
-    return " in " + quoted(place) + " or " + quoted(place / inner);
-  };
-  EXPECT_EQ(error_of("cifar100", folder / "nowhere"),
-            "cifar100: found no train.bin" + in(folder / "nowhere", "cifar-100-binary"));
+  EXPECT_EQ(error_of("cifar100", folder / "nowhere"), "cifar100: found no train.bin or train in " +
+                                                          quoted(folder / "nowhere") +
+                                                          " or its folder cifar-100-binary or cifar-100-python");
   write_cifar100(folder.path());
   fs::remove(folder / "test.bin");
   fs::create_directory(folder / "test.bin");  // a folder is not the file
-  EXPECT_EQ(error_of("cifar100", folder.path()), "cifar100: found no test.bin" + in(folder.path(), "cifar-100-binary"));
+  EXPECT_EQ(error_of("cifar100", folder.path()), "cifar100: found no test.bin in " + quoted(folder.path()));
   write_cifar10(folder.path());
   fs::remove(folder / "data_batch_4.bin");
-  EXPECT_EQ(error_of("cifar10", folder.path()),
-            "cifar10: found no data_batch_4.bin" + in(folder.path(), "cifar-10-batches-bin"));
+  EXPECT_EQ(error_of("cifar10", folder.path()), "cifar10: found no data_batch_4.bin in " + quoted(folder.path()));
   write_fashion_mnist(folder.path());
   fs::remove(folder / "t10k-labels-idx1-ubyte");
   EXPECT_EQ(error_of("fashion-mnist", folder.path()),
-            "fashion-mnist: found no t10k-labels-idx1-ubyte or t10k-labels-idx1-ubyte.gz" +
-                in(folder.path(), "fashion-mnist"));
+            "fashion-mnist: found no t10k-labels-idx1-ubyte or t10k-labels-idx1-ubyte.gz in " + quoted(folder.path()) +
+                " or its folder fashion-mnist or raw or FashionMNIST/raw");
 }
 
 TEST(Datasets, RefuseCifarFilesThatAreNoWholeNumberOfRecords) {
@@ -315,6 +324,17 @@ TEST(Datasets, RefuseDamagedGzipFiles) {
   flipped[whole.size() - 8] = static_cast<char>(~flipped[whole.size() - 8]);  // the checksum
   write(packed, flipped);
   EXPECT_EQ(error_of("fashion-mnist", folder.path()), path + " cannot be read to its end: incorrect data check");
+}
+
+/// A gzip file of zeros is a thousandth of what it unpacks to: no more of it is unpacked than its header announces.
+TEST(Datasets, RefuseAGzipFileThatUnpacksToTooMuch) {
+  const TemporaryFolder folder;
+  write_fashion_mnist(folder.path());
+  fs::remove(folder / "train-images-idx3-ubyte");
+  write_packed(folder / "train-images-idx3-ubyte.gz", idx_images(4) + std::string(3 << 20, '\0'));
+  EXPECT_EQ(error_of("fashion-mnist", folder.path()),
+            quoted(folder / "train-images-idx3-ubyte.gz") + " holds more than " +
+                std::to_string(16 + 4 * 784 + (1 << 20)) + " bytes, too many for its data set");
 }
 
 /// Mean and standard deviation of each channel, from a histogram, are the constants to their four decimals.

@@ -287,6 +287,42 @@ TEST_F(MmaTrain, TrainsOnCifar100) {
   EXPECT_EQ(record_of(at("run/checkpoint.safetensors")).at("classes"), 100);
 }
 
+/// Three classes by their brightness, a folder each.
+void write_tree(const fs::path& root) {
+  std::mt19937 random(1);
+  for (const auto& [split, count] : {std::pair<std::string, int>{"train", 8}, {"val", 4}}) {
+    for (int i = 0; i < 3 * count; ++i) {
+      const fs::path image =
+          root / split / std::string(1, static_cast<char>('a' + i % 3)) / (std::to_string(i) + ".pgm");
+      fs::create_directories(image.parent_path());
+      write_bytes(image, "P5 32 32 255\n" + picture(i % 3, 32 * 32, random));
+    }
+  }
+}
+
+TEST_F(MmaTrain, TrainsResumesEvaluatesAndComparesOnFoldersOfClasses) {
+  write_tree(at("tree"));
+  const Words words = {"--dataset", "folder", "--data", at("tree"), "--epochs", "3"};
+  EXPECT_CONTAINS(output_of(run_into("whole", words)), "on folder: 24 training and 12 test images");
+  ChildProcess child(run_into("cut", words));
+  ASSERT_TRUE(child.wait_for_line("epoch 1/3")) << child.errors();
+  child.send(SIGTERM);
+  ASSERT_EQ(child.finish(), 128 + SIGTERM) << child.errors();
+  expect_success(resume("cut"));
+  expect_equal_runs(at("whole"), at("cut"));
+  const auto record = record_of(at("whole/checkpoint.safetensors"));
+  EXPECT_EQ(record.at("classes"), 3);
+  char top1[32];
+  std::snprintf(top1, sizeof top1, "top-1 %.2f %%", record.at("history").back().at("top1").get<double>());
+  EXPECT_CONTAINS(output_of(program({"--evaluate", at("whole/checkpoint.safetensors")})), top1);
+  EXPECT_CONTAINS(output_of(program({"--compare", at("whole"), at("cut")})), "resnet20");
+  fs::remove_all(at("tree/train/c"));
+  fs::remove_all(at("tree/val/c"));
+  ChildProcess resumed(resume("cut"));
+  EXPECT_EQ(resumed.finish(), exit_bad_input);
+  EXPECT_CONTAINS(resumed.errors(), "comes from 24 training images of 3 classes, but");
+}
+
 TEST_F(MmaTrain, TrainsARowOfThePapersTables) {
   write_tiny_cifar100(at("cifar100"), 16, 8);
   const Words words = program({"--recipe", "table5-resnet56-mma", "--data", at("cifar100"), "--epochs", "1", "--batch",

@@ -16,6 +16,7 @@
 #include "common/error.hpp"
 #include "common/tensor_file.hpp"
 #include "jpeg_files.hpp"
+#include "train/decoded_images.hpp"
 
 namespace mma::examples {
 namespace {
@@ -115,7 +116,7 @@ TEST(TinyImageNet, IsTheSameWithSeveralThreads) {
 /// An image that the cache alone has tells whether it was read.
 TEST(TinyImageNet, IsDecodedOnce) {
   const TemporaryFolder folder;
-  const fs::path cache = write_small_set(folder.path()) / tiny_imagenet_cache;
+  const fs::path cache = write_small_set(folder.path()) / decoded_images_file;
   load(folder.path());
   TensorFile file = read_tensor_file(cache);
   const fs::file_time_type written = fs::last_write_time(cache);
@@ -130,7 +131,7 @@ TEST(TinyImageNet, IsDecodedOnce) {
 
 TEST(TinyImageNet, IsDecodedAgainWhenTheCacheIsCutOrForeign) {
   const TemporaryFolder folder;
-  const fs::path cache = write_small_set(folder.path()) / tiny_imagenet_cache;
+  const fs::path cache = write_small_set(folder.path()) / decoded_images_file;
   load(folder.path());
   const std::string whole = read_text(cache);
   for (const std::string& bytes : {whole.substr(0, whole.size() / 2), std::string(), std::string("foreign")}) {
@@ -166,7 +167,7 @@ TEST(TinyImageNet, NamesTheFileThatIsMissing) {
     fs::rename(root / "elsewhere", root / name);
   };
   expect_named("val/val_annotations.txt");
-  expect_named("train/n02/images");
+  expect_named("train/n02");
   expect_named("val/images/val_1.JPEG");
   EXPECT_EQ(error_of(root), "");
 }
@@ -179,16 +180,16 @@ TEST(TinyImageNet, NamesTheImageThatIsDamaged) {
     const std::string error = error_of(root);
     EXPECT_NE(error.find(image.string()), std::string::npos) << error;
     EXPECT_NE(error.find(sentence), std::string::npos) << error;
-    EXPECT_FALSE(fs::exists(root / tiny_imagenet_cache));
+    EXPECT_FALSE(fs::exists(root / decoded_images_file));
   };
   write_text(image, whole.substr(0, whole.size() / 2));
   expect_said("Premature end");
   write_text(image, "no picture");
-  expect_said("Not a JPEG file");
+  expect_said("is of another format: expected a JPEG, PNG or PGM image");
   write_text(image, "");
-  expect_said("Empty input file");
+  expect_said("is empty: expected a JPEG, PNG or PGM image");
   write_jpeg(image, 0, 3, 32);
-  expect_said("it has 32 x 32 pixels, expected 64 x 64");
+  expect_said("has 32 x 32 pixels, expected 64 x 64");
   write_text(image, whole);
   expect_small_set(load(root));
 }
@@ -205,13 +206,67 @@ TEST(TinyImageNet, NamesTheLineThatIsNotUnderstood) {
   EXPECT_NE(error_of(root).find("is empty"), std::string::npos) << error_of(root);
 }
 
+void move(const fs::path& from, const fs::path& to) {
+  fs::create_directories(to.parent_path());
+  fs::rename(from, to);
+}
+
+/// What the usual scripts leave: each gives the same images in the same order.
+TEST(TinyImageNet, IsReadAfterTheUsualScripts) {
+  for (const char* inner : {"", "images"}) {
+    for (const bool annotations : {true, false}) {
+      const TemporaryFolder folder;
+      const fs::path root = write_small_set(folder.path());
+      move(root / "val/images/val_0.JPEG", root / "val/n02" / inner / "val_0.JPEG");
+      if (annotations) expect_small_set(load(root));  // a script that was stopped
+      move(root / "val/images/val_1.JPEG", root / "val/n01" / inner / "val_1.JPEG");
+      expect_small_set(load(root));
+      fs::remove(root / "val/images");
+      if (!annotations) fs::remove(root / "val/val_annotations.txt");
+      expect_small_set(load(root));
+      for (const char* name : {"n01/images/n01_0.JPEG", "n01/images/n01_1.JPEG", "n02/images/n02_0.JPEG"}) {
+        const fs::path image = root / "train" / name;
+        move(image, image.parent_path().parent_path() / image.filename());
+      }
+      expect_small_set(load(root));
+    }
+  }
+}
+
+TEST(TinyImageNet, IsReadWithCopiesLeftBehind) {
+  const TemporaryFolder folder;
+  const fs::path root = write_small_set(folder.path());
+  for (const auto& [name, image] : {std::pair{"n02", "val_0.JPEG"}, {"n01", "val_1.JPEG"}}) {
+    fs::create_directories(root / "val" / name);
+    fs::copy(root / "val/images" / image, root / "val" / name / image);
+  }
+  expect_small_set(load(root));
+  fs::remove(root / "val/val_annotations.txt");
+  expect_small_set(load(root));
+  fs::remove(root / "val/n01/val_1.JPEG");
+  EXPECT_NE(error_of(root).find("val_annotations.txt"), std::string::npos) << error_of(root);
+}
+
+TEST(TinyImageNet, TakesOtherEndingsAndNoHiddenFiles) {
+  const TemporaryFolder folder;
+  const fs::path root = write_small_set(folder.path());
+  const fs::path images = root / "train/n01/images";
+  move(images / "n01_0.JPEG", images / "n01_0.jpg");
+  move(images / "n01_1.JPEG", images / "n01_1.Jpeg");
+  move(root / "val/images/val_0.JPEG", root / "val/images/val_0.jpg");  // which the list calls val_0.JPEG
+  for (const char* hidden : {"train/n01/images/._n01_0.JPEG", "train/n01/._images", "val/images/._val_0.JPEG"}) {
+    write_text(root / hidden, std::string("\0\5\26\7\0\2\0\0Mac OS X        ", 24));
+  }
+  expect_small_set(load(root));
+}
+
 /// Not a fault of the data: the run goes on.
 TEST(TinyImageNet, IsReadFromAFolderThatCannotBeWritten) {
   const TemporaryFolder folder;
   const fs::path root = write_small_set(folder.path());
-  fs::create_directory(root / tiny_imagenet_cache);  // also root cannot write a file there
+  fs::create_directory(root / decoded_images_file);  // also root cannot write a file there
   expect_small_set(load(root));
-  EXPECT_TRUE(fs::is_directory(root / tiny_imagenet_cache));
+  EXPECT_TRUE(fs::is_directory(root / decoded_images_file));
 }
 
 TEST(RealDatasets, TinyImageNet) {
