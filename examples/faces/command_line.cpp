@@ -29,7 +29,8 @@ constexpr const char* verify_footer =
     "2 - 2 cosine. A pair is taken for one identity below the threshold; of thresholds that are right equally often\n"
     "the smallest is taken.\n"
     "\n"
-    "Images are <DIR>/<name>/<name>_0001.jpg, or .png, or .pgm; those of other sizes are brought to 112 x 112.\n"
+    "Images are <DIR>/<name>/<name>_0001.jpg, .jpeg, .png or .pgm; those of other sizes are brought to 112 x 112.\n"
+    "Pairs of one fold, as in pairsDevTest.txt, are judged by the best threshold for themselves.\n"
     "A .bin file is a pickle; it is read as data, nothing in it is executed. Its folds are equal parts in its order.\n"
     "\n"
     "Examples:\n"
@@ -52,7 +53,9 @@ void add_verify(CLI::App& app, VerifyArguments& arguments) {
                  "the metadata 'images' names them, a line each, such as Abel_Pacheco/Abel_Pacheco_0001;\n"
                  "without it two rows for each pair")
       ->type_name("FILE");
-  app.add_option("--pairs", arguments.pairs, "LFW's pairs.txt, with --images")->type_name("FILE");
+  app.add_option("--pairs", arguments.pairs,
+                 "With --images: LFW's pairs.txt or pairsDevTest.txt, or Kaggle's pairs.csv")
+      ->type_name("FILE");
   app.add_option("--images", arguments.images, "The folder with a folder of images for each identity")
       ->type_name("DIR");
   app.add_option("--bin", arguments.bins, "Files of insightface: lfw.bin, cfp_fp.bin, agedb_30.bin")->type_name("FILE");

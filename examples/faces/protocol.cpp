@@ -88,7 +88,7 @@ FoldResult tested(const std::vector<Fold>& folds, int64_t held_out, const std::v
                   ThresholdSet set) {
   Fold others;
   for (const int64_t fold : for_thresholds) {
-    if (fold == held_out) continue;
+    if (fold == held_out && folds.size() > 1) continue;
     const Fold& pairs = folds[static_cast<size_t>(fold - 1)];
     others.insert(others.end(), pairs.begin(), pairs.end());
   }
@@ -119,7 +119,7 @@ std::vector<int64_t> held_out_folds(const FoldChoice& choice, int64_t folds) {
   const std::vector<int64_t> held_out = checked_folds(choice.held_out, folds, "--folds");
   const std::vector<int64_t> for_thresholds = folds_for_thresholds(choice, folds);
   for (const int64_t fold : held_out) {
-    if (for_thresholds == std::vector{fold}) {
+    if (folds > 1 && for_thresholds == std::vector{fold}) {
       throw UserError("fold " + std::to_string(fold) + " has no other fold to choose its threshold on");
     }
   }

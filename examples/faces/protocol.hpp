@@ -1,5 +1,6 @@
 // The protocol of LFW's restricted view 2 (Huang et al. 2007): the threshold on the distance of a pair's features is
 // chosen on the other folds, the accuracy taken on the fold left out; its mean over the folds, and that mean's error.
+// A single fold has no others: its threshold is the best one for itself.
 #pragma once
 
 #include <cstdint>

@@ -67,7 +67,7 @@ std::string default_face_out(const Settings& settings) {
 void add_face_options(CLI::App& app, FaceTrainArguments& arguments) {
   OptionSection section(app, "What is trained");
   section.option("--data", "DIR", arguments.common.data,
-                 "The folder of the identities: <identity>/<image>.jpg, .png or .pgm, faces upright and of one\n"
+                 "The folder of the identities: <identity>/<image>.jpg, .jpeg, .png or .pgm, faces upright and of one\n"
                  "size in the image; brought to 112 x 112");
   section.option("--model", "NAME", arguments.common.model,
                  "The embedding network: " + c10::Join(", ", embedding_network_names()));

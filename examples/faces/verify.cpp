@@ -155,7 +155,9 @@ nlohmann::ordered_json to_json(const VerifyArguments& arguments, const std::stri
     json["features"] = arguments.features;
   }
   json["thresholds"] = arguments.thresholds;
-  json["threshold_folds"] = arguments.threshold_folds.empty() ? nlohmann::ordered_json("all but the one held out")
+  const bool one_fold = results.size() == 1 && results.front().folds == 1;
+  const char* others = one_fold ? "the one there is" : "all but the one held out";
+  json["threshold_folds"] = arguments.threshold_folds.empty() ? nlohmann::ordered_json(others)
                                                               : nlohmann::ordered_json(arguments.threshold_folds);
   for (const VerificationResult& result : results) json["sets"].push_back(mma::examples::to_json(result));
   return json;

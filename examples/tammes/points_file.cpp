@@ -245,7 +245,8 @@ class TextReader {
   /// Sloane's order is the dimension, then the points.
   int64_t dimension_in_heading() const {
     const double one = first_.numbers[0], other = first_.numbers[1];
-    if (one * other != static_cast<double>(rows_) || one < 1 || one != std::floor(one)) {
+    const bool are_whole = one >= 1 && other >= 1 && one == std::floor(one) && other == std::floor(other);
+    if (!are_whole || one * other != static_cast<double>(rows_)) {
       refuse_width({second_line_, last_.numbers}, first_);
     }
     const int64_t dimension = asked_.dimension.value_or(static_cast<int64_t>(one));

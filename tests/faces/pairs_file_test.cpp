@@ -1,9 +1,10 @@
-// LFW's pairs.txt: what it says, and sentences that name the line where it says something else.
+// LFW's pairs.txt and what is made of it: what it says, and sentences that name the line where it says something else.
 #include "faces/pairs_file.hpp"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <sstream>
 
 #include "../common/test_files.hpp"
 #include "common/error.hpp"
@@ -89,11 +90,76 @@ TEST_F(PairsFileTest, BlanksWindowsLinesAndEmptyLines) {
   EXPECT_EQ(read(text).pairs.size(), 8u);
 }
 
+TEST_F(PairsFileTest, AByteOrderMarkIsNoWord) {
+  EXPECT_EQ(names_of(read(std::string("\xef\xbb\xbf") + two_folds), 7), (Names{"Dora/Dora_0002", "Abel/Abel_0001"}));
+}
+
+/// pairsDevTrain.txt and pairsDevTest.txt.
+TEST_F(PairsFileTest, OneNumberMeansOneFold) {
+  const PairsFile file = read("2\nAbel\t1\t4\nBea\t1\t2\nAbel\t1\tBea\t2\nBea\t1\tCarl\t1\n");
+  EXPECT_EQ(file.folds, 1);
+  ASSERT_EQ(file.pairs.size(), 4u);
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(file.pairs[i].same, i < 2) << i;
+  EXPECT_EQ(names_of(file, 3), (Names{"Bea/Bea_0001", "Carl/Carl_0001"}));
+  EXPECT_EQ(
+      refusal("2\nAbel 1 4\nBea 1 2\nAbel 1 Bea 2\n"),
+      "line 5: expected a name, a number, another name and a number (2 of 2 different pairs in fold 1), found the "
+      "end of the file");
+}
+
+/// The pairs of two_folds as Kaggle has them: lines of one identity end in a comma.
+std::string kaggles(const std::string& text) {
+  std::istringstream lines(text.substr(text.find('\n') + 1));
+  std::string csv = "name,imagenum1,imagenum2,\n";
+  for (std::string line; std::getline(lines, line);) {
+    std::ranges::replace(line, '\t', ',');
+    csv += line + (std::ranges::count(line, ',') == 2 ? ",\n" : "\n");
+  }
+  return csv;
+}
+
+TEST_F(PairsFileTest, KagglesTable) {
+  const PairsFile expected = read(two_folds);
+  for (const char* mark : {"", "\xef\xbb\xbf"}) {
+    const PairsFile file = read(mark + kaggles(two_folds));
+    EXPECT_EQ(file.folds, 2);
+    ASSERT_EQ(file.pairs.size(), 8u);
+    for (size_t i = 0; i < 8; ++i) {
+      EXPECT_EQ(file.pairs[i].same, expected.pairs[i].same) << i;
+      EXPECT_EQ(names_of(file, i), names_of(expected, i)) << i;
+    }
+  }
+  const std::string uneven = "name,imagenum1,imagenum2\nA,1,2\nA,1,B,1\nA,1,3\nB,1,2\n";
+  EXPECT_EQ(read(uneven).folds, 1);
+  EXPECT_EQ(read("name,imagenum1,imagenum2\nA,1,B,1\nA,1,2\n").folds, 1);
+  EXPECT_EQ(refusal(uneven + "A,1\n"), "line 6: expected a name, a number, another name and a number, found 'A,1'");
+  EXPECT_EQ(refusal(uneven + "A,1,x\n"), "line 6: expected a name and two numbers of its images, found 'A,1,x'");
+}
+
+TEST_F(PairsFileTest, ATableOfOneKindIsRefused) {
+  const auto refusal_of = [&](const std::string& text) { return message_of<UserError>([&] { read(text); }); };
+  EXPECT_EQ(refusal_of("name,imagenum1,imagenum2\nA,1,2\n"),
+            path_.string() + ": has no different pair; expected both kinds in one file, as in pairs.csv");
+  EXPECT_EQ(refusal_of("name,imagenum1,name,imagenum2\nA,1,B,1\n"),
+            path_.string() + ": has no pair of one identity; expected both kinds in one file, as in pairs.csv");
+  EXPECT_EQ(refusal_of("name,imagenum1,imagenum2\n"),
+            path_.string() + ": has no pair of one identity; expected both kinds in one file, as in pairs.csv");
+}
+
+TEST_F(PairsFileTest, TheStyleOfCplfwIsNamed) {
+  EXPECT_EQ(
+      refusal("Ada_1.jpg 1\nAda_2.jpg 1\n"),
+      "line 1: a list of images in the style of CPLFW is not read; expected LFW's, which begins as '10 300', found "
+      "'Ada_1.jpg 1'");
+}
+
 TEST_F(PairsFileTest, DamagedLinesAreNamed) {
   const std::string header =
-      "line 1: expected the number of folds and that of the pairs of each kind in a fold, as '10 300', found ";
+      "line 1: expected the number of folds and that of the pairs of each kind in a fold, as '10 300' (for one fold "
+      "'300'), found ";
   EXPECT_EQ(refusal(""), header + "the end of the file");
-  EXPECT_EQ(refusal("300\n"), header + "'300'");
+  EXPECT_EQ(refusal("10 300 5\n"), header + "'10 300 5'");
+  EXPECT_EQ(refusal("-300\n"), header + "'-300'");
   EXPECT_EQ(refusal("0 300\n"), header + "'0 300'");
   EXPECT_EQ(refusal("10 -3\n"), header + "'10 -3'");
   EXPECT_EQ(refusal("10 3.5\n"), header + "'10 3.5'");
@@ -157,6 +223,31 @@ TEST_F(FindImagesTest, EachOfTheEndings) {
   EXPECT_EQ(paths[2], folder_ / "B/B_0003.jpg");
 }
 
+TEST_F(FindImagesTest, EndingsInAnyCaseAndNoHiddenFiles) {
+  const PairsFile file = read("1 1\nA 1 2\nA 1 B 3\n");
+  touch("A/A_0001.JPEG");
+  touch("A/A_0001.png");  // .jpeg comes first
+  touch("A/._A_0002.jpg");
+  touch("A/A_0002.Png");
+  touch("B/B_0003.JPG");
+  const auto paths = find_images(file.images, folder_.path(), "pairs.txt");
+  ASSERT_EQ(paths.size(), 3u);
+  EXPECT_EQ(paths[0], folder_ / "A/A_0001.JPEG");
+  EXPECT_EQ(paths[1], folder_ / "A/A_0002.Png");
+  EXPECT_EQ(paths[2], folder_ / "B/B_0003.JPG");
+}
+
+TEST_F(FindImagesTest, AFolderInAFolderOfTheSameName) {
+  const PairsFile file = read("1 1\nA 1 2\nA 1 lfw 3\n");
+  for (const char* name : {"lfw/lfw/A/A_0001.jpg", "lfw/lfw/A/A_0002.jpg", "lfw/lfw/lfw/lfw_0003.jpg"}) touch(name);
+  const std::vector<std::filesystem::path> expected = {
+      folder_ / "lfw/lfw/A/A_0001.jpg", folder_ / "lfw/lfw/A/A_0002.jpg", folder_ / "lfw/lfw/lfw/lfw_0003.jpg"};
+  for (const char* named : {"lfw", "lfw/", "lfw/lfw"}) {
+    EXPECT_EQ(find_images(file.images, folder_ / named, "pairs.txt").back().lexically_normal(), expected.back())
+        << named;
+  }
+}
+
 TEST_F(FindImagesTest, AbsentImagesAreNamed) {
   const PairsFile file = read(two_folds);
   touch_all(file);
@@ -166,10 +257,10 @@ TEST_F(FindImagesTest, AbsentImagesAreNamed) {
   EXPECT_EQ(refusal(), "");
   const std::string first = (folder_ / "Carl/Carl_0007.jpg").string();
   std::filesystem::remove(first);
-  EXPECT_EQ(refusal(), first + ", which pairs.txt, line 4, names, is absent, and so are .png and .pgm");
+  EXPECT_EQ(refusal(), first + ", which pairs.txt, line 4, names, is absent, and so are .jpeg, .png and .pgm");
   std::filesystem::remove_all(folder_ / "Eve");
   EXPECT_EQ(refusal(), first +
-                           ", which pairs.txt, line 4, names, is absent, and so are .png and .pgm (and 3 more "
+                           ", which pairs.txt, line 4, names, is absent, and so are .jpeg, .png and .pgm (and 3 more "
                            "images are absent)");
   touch("Carl/Carl_0007.jpg");
   EXPECT_EQ(refusal(), folder_.path().string() +

@@ -237,10 +237,6 @@ TEST(FacesProtocol, RefusedFolds) {
   EXPECT_EQ(sentence({.for_thresholds = {-1}}), "--threshold-folds names fold -1; expected numbers from 1 to 10");
   EXPECT_EQ(sentence({.held_out = {3, 4}, .for_thresholds = {4}}),
             "fold 4 has no other fold to choose its threshold on");
-  EXPECT_EQ(message_of<UserError>([] {
-              cross_validate({Fold{{1, true}}}, {}, ThresholdSet::Grid);
-            }),
-            "fold 1 has no other fold to choose its threshold on");
   EXPECT_EQ(message_of<UserError>([] { threshold_set_named("best"); }),
             "--thresholds best: one of midpoints, grid is needed");
 }
@@ -306,6 +302,16 @@ TEST(FacesRoc, NeedsBothKinds) {
               Roc({{1, false}}, "lfw");
             }),
             "lfw: has no pair of one identity among those reported");
+}
+
+/// As in pairsDevTest.txt.
+TEST(FacesProtocol, ASingleFoldHasTheBestThresholdForItself) {
+  const Fold fold = {{0.5, true}, {1, false}, {1.5, true}, {3, false}, {3.5, false}};
+  const auto results = cross_validate({fold}, {}, ThresholdSet::Midpoints);
+  ASSERT_EQ(results.size(), 1u);
+  EXPECT_EQ(results[0].threshold, 0.75);
+  EXPECT_EQ(results[0].correct, 4);
+  EXPECT_FALSE(mean_accuracy(results).standard_error.has_value());
 }
 
 }  // namespace

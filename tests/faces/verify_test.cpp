@@ -139,6 +139,20 @@ TEST_F(VerifyTest, SomeFolds) {
   EXPECT_EQ(set.at("images"), 5);  // of I, J and the second one of A
 }
 
+TEST_F(VerifyTest, PairsOfOneFold) {
+  write_bytes(pairs_, "2\nPerson_A\t1\t2\nPerson_B\t1\t2\nPerson_A\t1\tPerson_B\t1\nPerson_A\t1\tPerson_C\t1\n");
+  write_circle(0.1);
+  const json result = judged(with_features());
+  EXPECT_EQ(result.at("threshold_folds"), "the one there is");
+  const json& set = result.at("sets")[0];
+  EXPECT_EQ(set.at("accuracy_percent"), 100);
+  EXPECT_TRUE(set.at("standard_error_percent").is_null());
+  const double expected = (2 - 2 * std::cos(0.1) + 2 - 2 * std::cos(0.62831853)) / 2;
+  EXPECT_NEAR(set.at("folds")[0].at("threshold").get<double>(), expected, 1e-6);
+  const std::string said = "pairs has one fold: its threshold is the best one for itself, its accuracy an upper bound.";
+  EXPECT_NE(run_verify(with_features()).output.find(said), std::string::npos);
+}
+
 TEST_F(VerifyTest, ATableAndAPicture) {
   write_circle(0.1);
   const std::string picture = folder_ / "roc.png";
@@ -332,7 +346,8 @@ TEST_F(VerifyWeightsTest, BadImagesAreNamedAndNothingIsLost) {
   EXPECT_NE(outcome.errors.find(last), std::string::npos) << outcome.errors;
   std::filesystem::remove(last);
   const std::string jpeg = last.substr(0, last.size() - 4) + ".jpg";
-  expect_refused(arguments, jpeg + ", which " + pairs_ + ", line 19, names, is absent, and so are .png and .pgm");
+  expect_refused(arguments,
+                 jpeg + ", which " + pairs_ + ", line 19, names, is absent, and so are .jpeg, .png and .pgm");
   EXPECT_EQ(read_bytes(features_), "what was there before");
 }
 
