@@ -2,7 +2,6 @@
 // (the paper's Figure 1), the simplex bound. A table or JSON over layers is report.hpp's.
 #pragma once
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
@@ -23,6 +22,7 @@
 #include "detail/pairs/math.hpp"
 #include "detail/rows/norms.hpp"
 #include "detail/rows/precision.hpp"
+#include "detail/threads.hpp"
 #include "weight_matrix.hpp"
 
 namespace mma {
@@ -67,7 +67,7 @@ void count_block(const at::Tensor& block, bool on_diagonal, const AngleOptions& 
   const T threshold = static_cast<T>(options.cosine_threshold);
   const T half = static_cast<T>(bins) / 2;
   std::mutex adding;
-  at::parallel_for(0, block.size(0), 16, [&](int64_t begin, int64_t end) {
+  for_each_range(block.size(0), 16, [&](int64_t begin, int64_t end) {
     int64_t above = 0;
     std::vector<int64_t> histogram(static_cast<size_t>(bins), 0);
     for (int64_t i = begin; i < end; ++i) {
