@@ -32,8 +32,8 @@ inline double degrees(double radians) { return radians * 180 / std::numbers::pi;
 
 /// What to count in addition to the angles.
 struct AngleOptions {
-  double cosine_threshold = 0.2;  ///< pairs with a larger cosine are counted; the paper's Figure 1 uses 0.2
-  int64_t histogram_bins = 0;     ///< bins over cosines from -1 to 1; 0: no histogram
+  double cosine_threshold = 0.2;              ///< pairs with a larger cosine are counted; the paper's Figure 1 uses 0.2
+  int64_t histogram_bins = 0;                 ///< bins over cosines from -1 to 1; 0: no histogram
   std::function<void(double)> progress = {};  ///< called now and then with the share of the layer that is done
 };
 
