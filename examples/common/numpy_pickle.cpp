@@ -19,14 +19,6 @@ const std::set<std::string, std::less<>>& names_of_arrays() {
   return names;
 }
 
-bool is_call_of(const PickleValue& value, std::string_view name, size_t arguments) {
-  if (!value.is(Kind::Object) || value.arguments->items.size() < arguments) return false;
-  if (value.text == name) return true;
-  constexpr std::string_view older = "numpy.core.", newer = "numpy._core.";  // before and since NumPy 2
-  return name.starts_with(newer) && value.text.starts_with(older) &&
-         value.text.substr(older.size()) == name.substr(newer.size());
-}
-
 const PickleValue& argument(const PickleValue& call, size_t index) { return *call.arguments->items[index]; }
 
 bool is_bytes(const PickleValue& value) {

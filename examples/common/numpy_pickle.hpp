@@ -16,9 +16,6 @@ namespace mma::examples {
 /// The Python names that a pickle of bytes and of NumPy's arrays and scalars refers to: what Pickle may allow.
 const std::set<std::string, std::less<>>& names_of_arrays();
 
-/// A call of this name with at least so many arguments. A name "numpy._core." also stands for NumPy 1's "numpy.core.".
-bool is_call_of(const PickleValue& value, std::string_view name, size_t arguments);
-
 const PickleValue& argument(const PickleValue& call, size_t index);
 
 /// Bytes, or the text that Python 3 writes for them in protocol 2: _codecs.encode(text, 'latin1').

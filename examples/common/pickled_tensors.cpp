@@ -62,10 +62,6 @@ void reverse_bytes(const at::Tensor& storage, size_t width) {
 
 }  // namespace
 
-bool is_call_of(const PickleValue& value, std::string_view name, size_t arguments) {
-  return value.is(Kind::Object) && value.text == name && value.arguments->items.size() >= arguments;
-}
-
 bool is_text(const PickleValue& value) { return value.is(Kind::String) || value.is(Kind::Bytes); }
 
 int64_t PickledTensor::dimensions() const {

@@ -32,9 +32,6 @@ struct PickledTensor {
 /// in it.
 std::optional<PickledTensor> pickled_tensor(const PickleValue& value);
 
-/// True for a call, written down in a pickle, of this name with at least so many arguments.
-bool is_call_of(const PickleValue& value, std::string_view name, size_t arguments);
-
 /// Text of Python 3, or of Python 2.
 bool is_text(const PickleValue& value);
 

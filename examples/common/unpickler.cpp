@@ -333,4 +333,12 @@ Pickle::Pickle(std::string bytes, const std::set<std::string, std::less<>>& allo
   Unpickler(*this, &allowed_names, name).run();
 }
 
+bool is_call_of(const PickleValue& value, std::string_view name, size_t arguments) {
+  if (!value.is(Kind::Object) || value.arguments->items.size() < arguments) return false;
+  if (value.text == name) return true;
+  constexpr std::string_view older = "numpy.core.", newer = "numpy._core.";  // before and since NumPy 2
+  return name.starts_with(newer) && value.text.starts_with(older) &&
+         value.text.substr(older.size()) == name.substr(newer.size());
+}
+
 }  // namespace mma::examples

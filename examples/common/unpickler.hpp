@@ -53,4 +53,8 @@ class Pickle {
   size_t size_ = 0;
 };
 
+/// True for a call, written down in a pickle, of this name with at least so many arguments. A name "numpy._core." also
+/// stands for NumPy 1's "numpy.core.".
+bool is_call_of(const PickleValue& value, std::string_view name, size_t arguments);
+
 }  // namespace mma::examples

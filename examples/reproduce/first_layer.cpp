@@ -15,7 +15,7 @@ const LayerAngles& FirstLayers::of(const std::filesystem::path& run, const std::
   if (known != read_.end()) return known->second;
   LayerPatterns patterns;
   patterns.only = {layer};
-  const StoredLayer stored = read_layers(RunFolder{run}.checkpoint(), patterns).at(0);
+  const StoredLayer stored = read_layers(RunFolder{run}.checkpoint(), patterns).layers.at(0);
   AngleOptions options;
   options.histogram_bins = histogram_bins;
   return read_.emplace(run, measure_angles(stored.name, stored.rows(), options)).first->second;
