@@ -36,7 +36,7 @@ class LibTorchFiles : public ::testing::Test {
 TEST_F(LibTorchFiles, Module) {
   torch::save(model_, path_);
   const TensorFile file = read_tensor_file(path_);
-  EXPECT_EQ(names(file), "0.weight 0.bias 1.weight 1.bias 1.num_batches_tracked 1.running_mean 1.running_var ");
+  EXPECT_EQ(names(file), "0.weight 0.bias 1.weight 1.bias 1.running_mean 1.running_var 1.num_batches_tracked ");
   EXPECT_TRUE(file.find("0.weight")->equal(weight()));
 }
 
