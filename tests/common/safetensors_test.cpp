@@ -185,7 +185,7 @@ TEST(Safetensors, TensorsOfUnknownTypesAreSkipped) {
 
 TEST(Safetensors, ManyNames) {
   std::string header;
-  for (int i = 0; i < 100'000; ++i) {
+  for (int i = 0; i < 30'000; ++i) {
     header += (i == 0 ? "{\"" : ",\"") + std::to_string(i) + R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
   }
   EXPECT_EQ(refusal(file_of(header + "}", 0)), "");  // in a blink: not each name beside all others
