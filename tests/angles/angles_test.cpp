@@ -308,7 +308,7 @@ TEST_F(AnglesTest, FilesAsPeopleHaveThem) {
   }
   cases.emplace_back("cpp_torch_save.pt", of_libtorch);
   cases.emplace_back("cpp_pickle_save.pt", of_libtorch);
-  cases.emplace_back("pruned.pt", Layers{{"conv1", {71.467, 78.876, 2, 4}}, {"fc", fc}});
+  cases.emplace_back("pruned.pt", Layers{{"conv1", {71.467, 78.879, 2, 4}}, {"fc", fc}});
   cases.emplace_back("reparametrised.pt", Layers{{"0", {66.532, 71.750, 4}},
                                                  {"1", {55.975, 72.355, 4}},
                                                  {"2", {46.586, 66.126, 2}},
