@@ -83,6 +83,13 @@ TEST(Identities, AreLabelledInTheOrderOfTheirNames) {
   EXPECT_EQ(all.dataset.deviation, (std::vector<double>{0.5}));
 }
 
+TEST(Identities, MayLieInAFolderOfTheFoldersName) {
+  const TemporaryFolder folder;
+  fs::create_directories(folder / "lfw");
+  fs::rename(write_small_set(folder), folder / "lfw/lfw");
+  EXPECT_EQ(read_identities(folder / "lfw", grey()).names, (std::vector<std::string>{"ann", "bob", "cat"}));
+}
+
 TEST(Identities, AreTheSameWithSeveralThreads) {
   const TemporaryFolder folder;
   const fs::path root = write_small_set(folder);

@@ -83,7 +83,7 @@ TEST(ClassFolders, HaveTheConstantsOfTheirTrainingImages) {
   const Dataset dataset = load_dataset("folder", root);
   ASSERT_EQ(dataset.mean.size(), 3u);
   for (int64_t channel = 0; channel < 3; ++channel) {
-    const at::Tensor values = dataset.train.images.select(1, channel).to(at::kDouble) / 255;
+    const at::Tensor values = dataset.train.images.select(1, channel).to(at::kDouble).div_(255);
     EXPECT_NEAR(dataset.mean[static_cast<size_t>(channel)], values.mean().item<double>(), 1e-12);
     EXPECT_NEAR(dataset.deviation[static_cast<size_t>(channel)], values.std(false).item<double>(), 1e-12);
   }
