@@ -395,7 +395,7 @@ TEST_F(MmaTrain, ListsTheKnownNamesForAnUnknownOne) {
             "--model alexnet: one of resnet20, resnet56, vgg16-bn, vgg19-bn, wrn-16-8, wrn-28-10, densenet-40-12, "
             "vgg11-bn-narrow is needed");
   EXPECT_EQ(refusal(program({"--model", "resnet20", "--dataset", "imagenet"})),
-            "--dataset imagenet: one of cifar100, cifar10, fashion-mnist, tiny-imagenet is needed");
+            "--dataset imagenet: one of cifar100, cifar10, fashion-mnist, tiny-imagenet, folder is needed");
   EXPECT_CONTAINS(refusal(program({"--dataset", "cifar100"})), "--model is needed: one of resnet20");
   EXPECT_CONTAINS(refusal(program({"--model", "resnet20"})), "--dataset is needed: one of cifar100");
   EXPECT_CONTAINS(refusal(program({"--model", "resnet20", "--dataset", "cifar100"})), "--data is needed");
