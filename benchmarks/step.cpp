@@ -11,12 +11,12 @@
 #include <iostream>
 #include <memory>
 
-#include "common/error.hpp"
-#include "common/objectives.hpp"
 #include "measure.hpp"
-#include "train/precision.hpp"
-#include "train/recipe.hpp"
-#include "train/training.hpp"
+#include "support/process/error.hpp"
+#include "support/terminal/objectives.hpp"
+#include "training/run/precision.hpp"
+#include "training/run/training.hpp"
+#include "training/settings/recipe.hpp"
 
 namespace {
 

@@ -4,10 +4,10 @@
 
 #include <CLI/CLI.hpp>
 
-#include "common/error.hpp"
-#include "common/options.hpp"
 #include "faces/networks.hpp"
 #include "mma/version.hpp"
+#include "support/process/error.hpp"
+#include "support/terminal/options.hpp"
 
 namespace mma::examples {
 namespace {

@@ -6,9 +6,9 @@
 #include <iostream>
 #include <set>
 
-#include "common/error.hpp"
 #include "faces/identities.hpp"
 #include "faces/pairs_file.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

@@ -6,10 +6,10 @@
 #include <cmath>
 #include <numbers>
 
-#include "common/error.hpp"
-#include "common/options.hpp"
 #include "faces/face_trainer.hpp"
-#include "train/run.hpp"
+#include "support/process/error.hpp"
+#include "support/terminal/options.hpp"
+#include "training/run/run.hpp"
 
 namespace mma::examples {
 namespace {

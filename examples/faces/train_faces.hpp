@@ -1,9 +1,9 @@
 // mma-faces train: ArcFace and ArcFace+ (Eq 15) on image folders, by the same runs as mma-train's.
 #pragma once
 
-#include "train/command_line.hpp"
-#include "train/progress.hpp"
-#include "train/settings.hpp"
+#include "training/run/progress.hpp"
+#include "training/settings/command_line.hpp"
+#include "training/settings/settings.hpp"
 
 namespace mma::examples {
 

@@ -6,9 +6,9 @@
 #include <nlohmann/json.hpp>
 #include <tuple>
 
-#include "common/error.hpp"
 #include "reproduce/run_state.hpp"
-#include "train/command_line.hpp"
+#include "support/process/error.hpp"
+#include "training/settings/command_line.hpp"
 
 namespace mma::examples {
 namespace {

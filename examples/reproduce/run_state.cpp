@@ -6,10 +6,10 @@
 #include <array>
 #include <fstream>
 
-#include "common/error.hpp"
-#include "train/checkpoint.hpp"
-#include "train/recorded_run.hpp"
-#include "train/run.hpp"
+#include "support/process/error.hpp"
+#include "training/run/checkpoint.hpp"
+#include "training/run/recorded_run.hpp"
+#include "training/run/run.hpp"
 
 namespace mma::examples {
 namespace {

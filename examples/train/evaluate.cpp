@@ -6,10 +6,10 @@
 #include <iomanip>
 #include <iostream>
 
-#include "common/error.hpp"
-#include "train/checkpoint.hpp"
-#include "train/training.hpp"
-#include "train/weights.hpp"
+#include "support/process/error.hpp"
+#include "training/models/weights.hpp"
+#include "training/run/checkpoint.hpp"
+#include "training/run/training.hpp"
 
 namespace mma::examples {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <ostream>
 
-#include "train/command_line.hpp"
+#include "training/settings/command_line.hpp"
 
 namespace mma::examples {
 

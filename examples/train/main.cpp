@@ -1,12 +1,12 @@
 // mma-train: trains image classifiers with and without MMA regularization, resumes, evaluates and compares them.
 #include <iostream>
 
-#include "common/error.hpp"
-#include "common/threads.hpp"
-#include "train/command_line.hpp"
+#include "support/process/error.hpp"
+#include "support/process/threads.hpp"
 #include "train/compare.hpp"
 #include "train/evaluate.hpp"
-#include "train/run.hpp"
+#include "training/run/run.hpp"
+#include "training/settings/command_line.hpp"
 
 namespace {
 

@@ -7,7 +7,7 @@
 
 #include "../child_process.hpp"
 #include "../temporary_folder.hpp"
-#include "../train/run_files.hpp"
+#include "../training/run/run_files.hpp"
 #include "faces/face_trainer.hpp"
 
 namespace mma::tests {
