@@ -2,23 +2,18 @@
 #pragma once
 
 #include "training/run/progress.hpp"
-#include "training/settings/command_line.hpp"
-#include "training/settings/settings.hpp"
+#include "faces/face_settings.hpp"
+#include "training/settings/run_arguments.hpp"
 
 namespace mma::examples {
 
 /// What was given beside what mma-train knows too.
 struct FaceTrainArguments {
-  Arguments common;
-  FaceSettings faces;
-  bool grey = false;
+  RunArguments common;
+  Given faces;  ///< of face_options()
 };
 
 void add_face_train_options(CLI::App& app, FaceTrainArguments& arguments);
-
-/// Once they are read. A resumed run keeps what it is: throws UserError that names the first option that would change
-/// it.
-void check_face_train_options(const CLI::App& app);
 
 /// Checked. Throws UserError that names the flag.
 Settings settings_of_new_face_run(const FaceTrainArguments& arguments);

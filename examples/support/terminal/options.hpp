@@ -19,6 +19,12 @@ class OptionSection {
   CLI::Option* option(const char* name, const char* type, T& value, const std::string& text) {
     return app_.add_option(name, value, text)->type_name(type)->group(title_);
   }
+  /// What is read is handed to `take`.
+  template <class T>
+  CLI::Option* taken_option(const char* name, const char* type, const std::function<void(const T&)>& take,
+                            const std::string& text) {
+    return app_.add_option_function<T>(name, take, text)->type_name(type)->group(title_);
+  }
   CLI::Option* flag(const char* name, const std::function<void()>& raised, const std::string& text) {
     return app_.add_flag_callback(name, raised, text)->group(title_);
   }

@@ -4,7 +4,7 @@
 
 #include <ATen/core/Generator.h>
 
-#include "training/data/datasets.hpp"
+#include "training/data/dataset.hpp"
 
 namespace mma::examples {
 

@@ -3,7 +3,9 @@
 #pragma once
 
 #include "training/data/data_files.hpp"
-#include "training/data/datasets.hpp"
+#include <filesystem>
+
+#include "training/data/dataset.hpp"
 
 namespace mma::examples {
 

@@ -2,7 +2,9 @@
 // a data set of its own.
 #pragma once
 
-#include "training/data/datasets.hpp"
+#include <filesystem>
+
+#include "training/data/dataset.hpp"
 
 namespace mma::examples {
 

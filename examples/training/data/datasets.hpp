@@ -1,28 +1,15 @@
 // CIFAR-100 and CIFAR-10 (binary or Python's pickles), Fashion-MNIST (IDX, plain or .gz), TinyImageNet (JPEG files) and
-// any tree of a folder a class, each whole in memory as uint8. What may lie where: docs/files.md.
+// any tree of a folder a class, by name. What may lie where: docs/files.md. A new one is a reader beside this file and a
+// line in datasets.cpp.
 #pragma once
-
-#include <ATen/core/Tensor.h>
 
 #include <filesystem>
 #include <string>
 #include <vector>
 
+#include "training/data/dataset.hpp"
+
 namespace mma::examples {
-
-struct LabelledImages {
-  at::Tensor images;  ///< uint8 [N, channels, height, width]
-  at::Tensor labels;  ///< int64 [N]
-};
-
-struct Dataset {
-  std::string name;
-  int64_t classes = 0;
-  LabelledImages train;
-  LabelledImages test;
-  std::vector<double> mean;       ///< of each channel of the train split, in [0, 1]: published, of a tree measured
-  std::vector<double> deviation;  ///< standard deviation of each channel
-};
 
 /// cifar100, cifar10, fashion-mnist, tiny-imagenet, folder.
 const std::vector<std::string>& dataset_names();

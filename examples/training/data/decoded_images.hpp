@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "training/data/datasets.hpp"
+#include "training/data/dataset.hpp"
 
 namespace mma::examples {
 

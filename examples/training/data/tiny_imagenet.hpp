@@ -2,7 +2,9 @@
 // val/val_annotations.txt) and as the usual scripts leave it: images in train/<wnid>, val/<wnid> or val/<wnid>/images.
 #pragma once
 
-#include "training/data/datasets.hpp"
+#include <filesystem>
+
+#include "training/data/dataset.hpp"
 
 namespace mma::examples {
 

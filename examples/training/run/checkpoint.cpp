@@ -49,7 +49,11 @@ std::optional<RunRecord> record_in(const TensorFile& file, const std::filesystem
   const auto entry = file.metadata.find(checkpoint_record_key);
   if (entry == file.metadata.end()) return std::nullopt;
   try {
-    return record_from_json(nlohmann::ordered_json::parse(entry->second));
+    RunRecord record = record_from_json(nlohmann::ordered_json::parse(entry->second));
+    check(record.settings);  // as if somebody had typed them
+    return record;
+  } catch (const UserError& error) {
+    throw UserError(path.string() + " holds settings that no run can have: " + error.what());
   } catch (const nlohmann::json::exception&) {
     throw UserError(path.string() + " holds a record of its run that this version of mma-train cannot read.");
   }

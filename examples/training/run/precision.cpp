@@ -4,11 +4,6 @@
 
 namespace mma::examples {
 
-const std::vector<std::string>& precision_names() {
-  static const std::vector<std::string> names = {"float32", "bf16"};
-  return names;
-}
-
 PrecisionGuard::PrecisionGuard(const std::string& precision, const c10::Device& device)
     : device_(device.type()),
       was_enabled_(at::autocast::is_autocast_enabled(device_)),

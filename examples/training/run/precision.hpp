@@ -6,12 +6,8 @@
 #include <c10/core/ScalarType.h>
 
 #include <string>
-#include <vector>
 
 namespace mma::examples {
-
-/// What --precision takes, the default first.
-const std::vector<std::string>& precision_names();
 
 /// While it lives, what runs on the device's type runs in the precision of that name.
 class PrecisionGuard {

@@ -15,6 +15,7 @@
 #include "support/process/machine.hpp"
 #include "training/models/weights.hpp"
 #include "training/run/build_info.hpp"
+#include "training/run/device.hpp"
 #include "training/run/run_plots.hpp"
 #include "training/run/training.hpp"
 #include "training/settings/recipe.hpp"
@@ -308,12 +309,6 @@ void make_folder(const fs::path& path) {
   if (error) throw UserError("cannot make the folder " + path.string() + ": " + error.message());
 }
 
-/// Where --resume looks: --out, or where a run of these arguments goes without it.
-fs::path folder_to_resume(const Arguments& arguments) {
-  if (!arguments.out && !arguments.model) throw UserError("--resume needs --out: the folder of the run to go on with");
-  return arguments.out ? fs::path(*arguments.out) : fs::path(default_out(settings_of_new_run(arguments)));
-}
-
 void check_data(const RunRecord& record, const Training& training, const std::string& checkpoint) {
   const Dataset& dataset = training.dataset();
   if (dataset.train.labels.size(0) != record.train_images || dataset.classes != record.classes) {
@@ -342,6 +337,7 @@ int start_run(const Settings& settings, const RunOrder& order, const Trainer& tr
     throw UserError(order.folder.path.string() +
                     " already holds a run: go on with it by --resume, or choose another folder by --out");
   }
+  check_device(settings);
   use_threads(settings.threads);
   Training training(settings, prepared(trainer.load(settings), settings), trainer);
   RunRecord record;
@@ -368,6 +364,7 @@ int resume_run(const RunOrder& order, const std::function<void(Settings&)>& chan
   const int64_t threads = record->settings.threads;
   change(record->settings);
   const Settings& settings = record->settings;
+  check_device(settings);
   use_threads(settings.threads);
   Training training(settings, prepared(trainer.load(settings), settings), trainer);
   check_data(*record, training, checkpoint);
@@ -379,20 +376,6 @@ int resume_run(const RunOrder& order, const std::function<void(Settings&)>& chan
   Run run(order, *record, training, progress);
   run.say_what_is_trained();
   return run.go_on();
-}
-
-int train(const Arguments& arguments, Progress& progress) {
-  RunOrder order{{}, arguments.exported, arguments.words};
-  if (arguments.resume) {
-    order.folder.path = folder_to_resume(arguments);
-    const auto change = [&](Settings& settings) {
-      apply_to_resumed_run(arguments, order.folder.path.string(), settings);
-    };
-    return resume_run(order, change, image_trainer(), progress);
-  }
-  const Settings settings = settings_of_new_run(arguments);
-  order.folder.path = arguments.out.value_or(default_out(settings));
-  return start_run(settings, order, image_trainer(), progress);
 }
 
 void export_weights(const fs::path& checkpoint, const fs::path& path) {

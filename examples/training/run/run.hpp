@@ -6,7 +6,6 @@
 #include "training/run/checkpoint.hpp"
 #include "training/run/progress.hpp"
 #include "training/run/trainer.hpp"
-#include "training/settings/command_line.hpp"
 
 namespace mma::examples {
 
@@ -38,9 +37,6 @@ struct RunOrder {
 int start_run(const Settings& settings, const RunOrder& order, const Trainer& trainer, Progress& progress);
 int resume_run(const RunOrder& order, const std::function<void(Settings&)>& change, const Trainer& trainer,
                Progress& progress);
-
-/// mma-train's two ways: a new run, or with --resume an old one.
-int train(const Arguments& arguments, Progress& progress);
 
 /// Writes a checkpoint's network alone, under the names and in the shapes of Python's state dicts, as safetensors.
 void export_weights(const std::filesystem::path& checkpoint, const std::filesystem::path& path);

@@ -6,8 +6,8 @@
 #include <memory>
 #include <string>
 
-#include "training/data/datasets.hpp"
-#include "training/models/models.hpp"
+#include "training/data/dataset.hpp"
+#include "training/models/network.hpp"
 #include "training/settings/settings.hpp"
 
 namespace mma::examples {
@@ -17,8 +17,5 @@ struct Trainer {
   std::function<Dataset(const Settings&)> load;
   std::function<std::shared_ptr<ImageClassifier>(const Settings&, ImageShape, int64_t classes)> make_network;
 };
-
-/// mma-train's: the data sets and networks by name.
-const Trainer& image_trainer();
 
 }  // namespace mma::examples

@@ -7,8 +7,8 @@
 #include <optional>
 
 #include "support/files/tensor_file.hpp"
-#include "training/data/datasets.hpp"
-#include "training/models/models.hpp"
+#include "training/data/dataset.hpp"
+#include "training/models/network.hpp"
 #include "training/run/captured_step.hpp"
 #include "training/run/metrics.hpp"
 #include "training/run/sgd.hpp"
@@ -30,7 +30,7 @@ Dataset prepared(Dataset dataset, const Settings& settings);
 
 /// The settings' network for the data set, freshly initialised on the device.
 std::shared_ptr<ImageClassifier> make_network(const Settings& settings, const Dataset& dataset,
-                                              const Trainer& trainer = image_trainer());
+                                              const Trainer& trainer);
 
 /// Top-1 and top-5 of a network on images, in the settings' precision; empty when `stop` said so between two batches.
 std::optional<Hits> evaluated(
@@ -41,7 +41,7 @@ class Training {
  public:
   /// Makes the network from the seed. The data must be prepared. Throws UserError when the data cannot fill a batch,
   /// or a CUDA graph cannot hold the regularizer.
-  Training(const Settings& settings, Dataset dataset, const Trainer& trainer = image_trainer());
+  Training(const Settings& settings, Dataset dataset, const Trainer& trainer);
 
   /// A last batch of one image joins the one before it: the statistics of one are none.
   int64_t steps_per_epoch() const;

@@ -1,25 +1,39 @@
 #include "training/settings/recipe.hpp"
 
+#include <algorithm>
+
 #include "support/process/error.hpp"
+#include "training/models/networks.hpp"
 
 namespace mma::examples {
 namespace {
 
-Recipe vgg_bn() {
+/// What the networks' papers have in common.
+Recipe common() {
   Recipe recipe;
+  recipe.values.epochs = 164;
+  recipe.values.batch = 128;
+  recipe.values.learning_rate = 0.1;
+  recipe.values.milestones = {81, 122};
+  recipe.values.momentum = 0.9;
+  return recipe;
+}
+
+Recipe vgg_bn() {
+  Recipe recipe = common();
   recipe.name = "vgg-bn";
   recipe.about = "VGG with batch normalization";
-  recipe.weight_decay = 5e-4;
-  recipe.coefficient = 0.07;
+  recipe.values.weight_decay = 5e-4;
+  recipe.values.coefficient = 0.07;
   return recipe;
 }
 
 Recipe resnet() {
-  Recipe recipe;
+  Recipe recipe = common();
   recipe.name = "resnet";
   recipe.about = "ResNet20 and ResNet56";
-  recipe.weight_decay = 1e-4;
-  recipe.coefficient = 0.03;
+  recipe.values.weight_decay = 1e-4;
+  recipe.values.coefficient = 0.03;
   return recipe;
 }
 
@@ -27,33 +41,33 @@ Recipe resnet_on_tiny_imagenet() {
   Recipe recipe = resnet();
   recipe.name = "resnet-tiny-imagenet";
   recipe.about = "ResNet56 on TinyImageNet";
-  recipe.coefficient = 0.01;
+  recipe.values.coefficient = 0.01;
   return recipe;
 }
 
 Recipe wrn() {
-  Recipe recipe;
+  Recipe recipe = common();
   recipe.name = "wrn";
   recipe.about = "wide residual networks";
-  recipe.epochs = 200;
-  recipe.milestones = {60, 120, 160};
-  recipe.rate_divisor = 5;
-  recipe.weight_decay = 5e-4;
-  recipe.nesterov = true;
-  recipe.coefficient = 0.03;
+  recipe.values.epochs = 200;
+  recipe.values.milestones = {60, 120, 160};
+  recipe.values.rate_divisor = 5;
+  recipe.values.weight_decay = 5e-4;
+  recipe.values.nesterov = true;
+  recipe.values.coefficient = 0.03;
   return recipe;
 }
 
 Recipe densenet() {
-  Recipe recipe;
+  Recipe recipe = common();
   recipe.name = "densenet";
   recipe.about = "DenseNet";
-  recipe.epochs = 300;
-  recipe.batch = 64;
-  recipe.milestones = {150, 225};
-  recipe.weight_decay = 1e-4;
-  recipe.nesterov = true;
-  recipe.coefficient = 0.03;
+  recipe.values.epochs = 300;
+  recipe.values.batch = 64;
+  recipe.values.milestones = {150, 225};
+  recipe.values.weight_decay = 1e-4;
+  recipe.values.nesterov = true;
+  recipe.values.coefficient = 0.03;
   return recipe;
 }
 
@@ -62,9 +76,9 @@ Recipe row(int table, const std::string& what, Recipe recipe, const std::string&
            const std::string& regularizer) {
   recipe.name = "table" + std::to_string(table) + "-" + what;
   recipe.about = "the paper's Table " + std::to_string(table) + ": " + model + " on " + dataset;
-  recipe.model = model;
-  recipe.dataset = dataset;
-  recipe.regularizer = regularizer;
+  recipe.values.model = model;
+  recipe.values.dataset = dataset;
+  recipe.values.regularizer = regularizer;
   return recipe;
 }
 
@@ -74,7 +88,7 @@ void add_table_2(std::vector<Recipe>& all) {
     return all.emplace_back(row(2, what, vgg_bn(), "vgg19-bn", "cifar100", regularizer));
   };
   vgg("baseline", "none");
-  vgg("hidden", "mma").scope = "hidden";
+  vgg("hidden", "mma").values.scope = "hidden";
   vgg("hidden-output", "mma");
 }
 
@@ -92,8 +106,8 @@ void add_table_3(std::vector<Recipe>& all) {
 /// With AutoAugment, whose paper cuts squares of 16 x 16 out of its images too.
 void add_table_4(std::vector<Recipe>& all) {
   Recipe augmented = wrn();
-  augmented.autoaugment = true;
-  augmented.cutout = 16;
+  augmented.values.autoaugment = true;
+  augmented.values.cutout = 16;
   all.push_back(row(4, "wrn-28-10", wrn(), "wrn-28-10", "cifar100", "none"));
   all.push_back(row(4, "wrn-28-10-autoaugment", augmented, "wrn-28-10", "cifar100", "none"));
   all.push_back(row(4, "wrn-28-10-autoaugment-mma", augmented, "wrn-28-10", "cifar100", "mma"));
@@ -134,10 +148,9 @@ const Recipe& recipe_named(const std::string& name) {
 }
 
 const Recipe& recipe_for(const std::string& model, const std::string& dataset) {
-  if (model.starts_with("vgg")) return recipe_named("vgg-bn");
-  if (model.starts_with("wrn")) return recipe_named("wrn");
-  if (model.starts_with("densenet")) return recipe_named("densenet");
-  return recipe_named(dataset == "tiny-imagenet" ? "resnet-tiny-imagenet" : "resnet");
+  const std::string& name = network_named(model).recipe;
+  const auto of_dataset = std::ranges::find(recipes(), name + "-" + dataset, &Recipe::name);
+  return of_dataset != recipes().end() ? *of_dataset : recipe_named(name);
 }
 
 std::vector<int64_t> scaled_milestones(const std::vector<int64_t>& milestones, int64_t from, int64_t to) {

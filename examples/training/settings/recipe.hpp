@@ -6,28 +6,16 @@
 #include <string>
 #include <vector>
 
+#include "training/settings/settings.hpp"
+
 namespace mma::examples {
 
 struct Recipe {
   std::string name;
   std::string about;
-  std::string model;    ///< of a row of a table; empty: any
-  std::string dataset;  ///< the same
-  int64_t epochs = 164;
-  int64_t batch = 128;
-  double learning_rate = 0.1;
-  std::vector<int64_t> milestones = {81, 122};  ///< finished epochs after which the rate falls
-  double rate_divisor = 10;                     ///< what it is divided by there
-  double momentum = 0.9;
-  double weight_decay = 0;
-  bool nesterov = false;
-  double dropout = 0;
-  bool autoaugment = false;
-  int64_t padding = 4;  ///< images are moved by up to so many pixels
-  int64_t cutout = 0;   ///< the square's side in pixels; 0: none
-  std::string regularizer = "mma";
-  std::string scope = "all";
-  double coefficient = 0;  ///< of MMA regularization
+  /// The values of the options whose rows say that a recipe has them; and of a row of a table its model, data set and
+  /// regularizer, else empty. `coefficient` is that of MMA.
+  Settings values;
 };
 
 /// The networks' own first, then the tables' rows.
@@ -36,7 +24,8 @@ const std::vector<Recipe>& recipes();
 /// Throws UserError for an unknown name; the sentence lists the known ones.
 const Recipe& recipe_named(const std::string& name);
 
-/// The recipe that a network gets on a data set when none is named.
+/// The recipe that a network gets on a data set when none is named: the one that its registration names, or that of
+/// this name and the data set's, such as resnet-tiny-imagenet.
 const Recipe& recipe_for(const std::string& model, const std::string& dataset);
 
 /// Milestones of a run of `from` epochs moved to the same fractions of a run of `to` epochs, rounded up.

@@ -1,28 +1,14 @@
-// Everything that decides the numbers of a run, fully resolved: what config.json and the checkpoint record.
+// Everything that decides the numbers of a run, fully resolved: what config.json and the checkpoint record. What an
+// option is called, may be and does is in table.cpp, a row each.
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json_fwd.hpp>
-#include <optional>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 namespace mma::examples {
-
-/// What a face network's training has beside the rest.
-struct FaceSettings {
-  int64_t channels = 3;                ///< 1: grey
-  int64_t embedding = 0;               ///< dimension of a face's feature; 0: the network's own
-  double angle_factor = 1;             ///< m1 of cos(m1 * theta + m2) - m3
-  double angular_margin = 0.5;         ///< m2, in radians
-  double cosine_margin = 0;            ///< m3
-  double scale = 64;                   ///< s
-  int64_t minimum_images = 2;          ///< identities with fewer are left out
-  int64_t hold_out = 0;                ///< the last so many images of each identity are for testing
-  std::string exclude_pairs;           ///< a pairs.txt whose identities are left out; empty: none
-  std::vector<int64_t> exclude_folds;  ///< only those of these folds, from 1; empty: all of it
-  bool skip_bad = false;               ///< go on without images that cannot be read
-};
 
 struct Settings {
   std::string model;
@@ -36,7 +22,7 @@ struct Settings {
   int64_t epochs = 0;
   int64_t batch = 0;
   double learning_rate = 0;
-  std::vector<int64_t> milestones;
+  std::vector<int64_t> milestones;  ///< finished epochs after which the learning rate falls
   double momentum = 0;
   double weight_decay = 0;
   bool nesterov = false;
@@ -51,14 +37,16 @@ struct Settings {
   int64_t limit_train = 0;  ///< a random subset of so many training images; 0: all
   int64_t limit_test = 0;   ///< the same for the test images
   std::string device = "cpu";
-  std::string precision = "float32";  ///< one of precision_names()
+  std::string precision = "float32";  ///< or bf16
   bool channels_last = true;          ///< the order in memory of images, activations and filters
   bool cuda_graph = false;            ///< steps are captured once and replayed
   bool deterministic = false;         ///< refuse operations whose numbers may differ from run to run
   bool cudnn_benchmark = false;       ///< cuDNN tries its algorithms and takes the fastest
   int64_t threads = 1;
   int64_t checkpoint_steps = 0;  ///< a checkpoint also after each so many steps; 0: at the end of epochs alone
-  std::optional<FaceSettings> faces;
+
+  /// What a program has beside these, an object under a name of its own: {"faces": {"scale": 64, ...}}.
+  std::map<std::string, nlohmann::ordered_json> of_program;
 };
 
 nlohmann::ordered_json to_json(const Settings& settings);
@@ -67,8 +55,8 @@ nlohmann::ordered_json to_json(const Settings& settings);
 /// be missing.
 Settings settings_from_json(const nlohmann::ordered_json& json);
 
-/// Throws UserError for a value that no run can have: zero epochs, a negative rate, an unknown device, a GPU that is
-/// not there. The sentences name the flags of the command line.
+/// Throws UserError for a value that no run can have: zero epochs, a negative rate, an unknown device. The sentences
+/// name the flags of the command line.
 void check(const Settings& settings);
 
 }  // namespace mma::examples

@@ -1,6 +1,7 @@
 // Trees of a folder a class that the test writes: labels, splits, measured constants, and every other layout's
 // sentence.
 #include "training/data/class_folders.hpp"
+#include "training/data/datasets.hpp"
 
 #include <gtest/gtest.h>
 

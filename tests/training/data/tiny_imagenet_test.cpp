@@ -2,6 +2,8 @@
 // where the machine has it.
 #include "training/data/tiny_imagenet.hpp"
 
+#include "training/data/datasets.hpp"
+
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/bincount.h>

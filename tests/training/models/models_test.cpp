@@ -1,6 +1,6 @@
 // The networks against their published structure, and against an independent PyTorch implementation
 // (reference_models.py, whose printed numbers stand below).
-#include "training/models/models.hpp"
+#include "training/models/networks.hpp"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>

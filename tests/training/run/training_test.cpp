@@ -10,6 +10,7 @@
 #include <torch/cuda.h>
 
 #include "support/process/error.hpp"
+#include "training/models/networks.hpp"
 #include "training/run/precision.hpp"
 
 namespace mma::examples {
@@ -32,6 +33,14 @@ Dataset tiny_dataset() {
 }
 
 constexpr int64_t steps_per_epoch = 3;
+
+/// Networks by name; the data are made here.
+const Trainer& trainer() {
+  static const Trainer trainer = {"a test", nullptr, [](const Settings& settings, ImageShape image, int64_t classes) {
+                                    return make_model(settings.model, image, classes, settings.dropout);
+                                  }};
+  return trainer;
+}
 
 Settings tiny_settings(const std::string& device = "cpu") {
   Settings settings;
@@ -61,7 +70,7 @@ std::vector<double> train(Training& training, int64_t from, int64_t to) {
 }
 
 Training trained(const Settings& settings, int64_t steps) {
-  Training training(settings, prepared(tiny_dataset(), settings));
+  Training training(settings, prepared(tiny_dataset(), settings), trainer());
   train(training, 0, steps);
   return training;
 }
@@ -78,7 +87,7 @@ void expect_same_bits(const Training& one, const Training& other) {
 /// The cross-entropy of the first image batch, before the first update and after it.
 std::pair<double, double> losses_around_an_update(Settings settings) {
   settings.learning_rate = 0.01;
-  Training training(settings, prepared(tiny_dataset(), settings));
+  Training training(settings, prepared(tiny_dataset(), settings), trainer());
   training.step(0, 0);
   const double before = training.sums().cross_entropy / 8;
   training.set_sums({});
@@ -91,7 +100,7 @@ TEST(Determinism, TheSwitchesReachLibTorch) {
     Settings settings = tiny_settings();
     settings.deterministic = deterministic;
     settings.cudnn_benchmark = benchmark;
-    Training training(settings, tiny_dataset());
+    Training training(settings, tiny_dataset(), trainer());
     const bool on = at::globalContext().deterministicAlgorithms();
     const std::vector<double> losses = train(training, 0, steps_per_epoch);
     EXPECT_EQ(on, deterministic);
@@ -111,7 +120,7 @@ TEST(Steps, ALastBatchOfOneImageJoinsTheOneBefore) {
   for (const auto& [batch, sizes] : std::vector<std::pair<int64_t, std::vector<int64_t>>>{
            {8, {8, 8, 4}}, {19, {20}}, {20, {20}}, {10, {10, 10}}, {1, std::vector<int64_t>(20, 1)}}) {
     settings.batch = batch;
-    const Training training(settings, tiny_dataset());
+    const Training training(settings, tiny_dataset(), trainer());
     ASSERT_EQ(training.steps_per_epoch(), std::ssize(sizes)) << batch;
     for (int64_t step = 0; step < std::ssize(sizes); ++step) {
       EXPECT_EQ(training.images_in_step(step), sizes[static_cast<size_t>(step)]) << batch;
@@ -154,7 +163,7 @@ TEST(Training, LearnsInBfloat16) {
   settings.precision = "bf16";
   settings.learning_rate = 0.005;
   settings.milestones = {};
-  Training training(settings, prepared(tiny_dataset(), settings));
+  Training training(settings, prepared(tiny_dataset(), settings), trainer());
   const std::vector<double> losses = train(training, 0, 12 * steps_per_epoch);
   EXPECT_LT(losses.back(), 0.7 * losses.front());
 }
@@ -163,7 +172,7 @@ TEST(Training, EvaluatesInItsPrecision) {
   Settings settings = tiny_settings();
   const Dataset dataset = prepared(tiny_dataset(), settings);
   at::manual_seed(1);
-  const auto model = make_network(settings, dataset);
+  const auto model = make_network(settings, dataset, trainer());
   at::ScalarType type = at::kFloat;
   struct Recording : ImageClassifier {
     Recording(ImageClassifier& model, at::ScalarType& type) : model(model), type(type) {}
@@ -194,7 +203,7 @@ TEST(Training, ACudaGraphRefusesARegularizerThatDrawsOnTheCpu) {
   settings.cuda_graph = true;
   settings.regularizer = "mhe-s2-batch";
   try {
-    const Training training(settings, prepared(tiny_dataset(), settings));
+    const Training training(settings, prepared(tiny_dataset(), settings), trainer());
     FAIL() << "was accepted";
   } catch (const UserError& error) {
     EXPECT_STREQ(error.what(),
@@ -248,7 +257,7 @@ TEST(CudaTraining, AResumedGraphEndsWithTheSameBits) {
     SCOPED_TRACE(cut);
     TensorFile file;
     file.tensors = trained(settings, cut).state();
-    Training resumed(settings, prepared(tiny_dataset(), settings));
+    Training resumed(settings, prepared(tiny_dataset(), settings), trainer());
     resumed.load_state(file, "the state");
     train(resumed, cut, steps);
     expect_same_bits(whole, resumed);

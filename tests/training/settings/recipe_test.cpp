@@ -8,8 +8,8 @@
 #include "support/process/error.hpp"
 #include "support/terminal/objectives.hpp"
 #include "training/data/datasets.hpp"
-#include "training/models/models.hpp"
-#include "training/settings/command_line.hpp"
+#include "training/models/networks.hpp"
+#include "training/settings/new_run.hpp"
 
 namespace mma::examples {
 namespace {
@@ -66,22 +66,22 @@ TEST(Recipe, IsThereForEachNetworkAndEachRowOfTables2To6) {
     const Recipe& recipe = recipes()[i];
     const Row& row = rows[i];
     EXPECT_EQ(recipe.name, row.name);
-    EXPECT_EQ(recipe.model, row.model) << row.name;
-    EXPECT_EQ(recipe.dataset, row.dataset) << row.name;
-    EXPECT_EQ(recipe.regularizer, row.regularizer) << row.name;
-    EXPECT_EQ(recipe.scope, row.scope) << row.name;
-    EXPECT_EQ(recipe.epochs, row.epochs) << row.name;
-    EXPECT_EQ(recipe.batch, row.batch) << row.name;
-    EXPECT_EQ(recipe.milestones, row.milestones) << row.name;
-    EXPECT_EQ(recipe.rate_divisor, row.divisor) << row.name;
-    EXPECT_EQ(recipe.weight_decay, row.weight_decay) << row.name;
-    EXPECT_EQ(recipe.nesterov, row.nesterov) << row.name;
-    EXPECT_EQ(recipe.coefficient, row.coefficient) << row.name;
-    EXPECT_EQ(recipe.autoaugment, row.autoaugment) << row.name;
-    EXPECT_EQ(recipe.cutout, row.autoaugment ? 16 : 0) << row.name;
-    EXPECT_EQ(recipe.learning_rate, 0.1) << row.name;
-    EXPECT_EQ(recipe.momentum, 0.9) << row.name;
-    EXPECT_EQ(recipe.dropout, 0) << row.name;
+    EXPECT_EQ(recipe.values.model, row.model) << row.name;
+    EXPECT_EQ(recipe.values.dataset, row.dataset) << row.name;
+    EXPECT_EQ(recipe.values.regularizer, row.regularizer) << row.name;
+    EXPECT_EQ(recipe.values.scope, row.scope) << row.name;
+    EXPECT_EQ(recipe.values.epochs, row.epochs) << row.name;
+    EXPECT_EQ(recipe.values.batch, row.batch) << row.name;
+    EXPECT_EQ(recipe.values.milestones, row.milestones) << row.name;
+    EXPECT_EQ(recipe.values.rate_divisor, row.divisor) << row.name;
+    EXPECT_EQ(recipe.values.weight_decay, row.weight_decay) << row.name;
+    EXPECT_EQ(recipe.values.nesterov, row.nesterov) << row.name;
+    EXPECT_EQ(recipe.values.coefficient, row.coefficient) << row.name;
+    EXPECT_EQ(recipe.values.autoaugment, row.autoaugment) << row.name;
+    EXPECT_EQ(recipe.values.cutout, row.autoaugment ? 16 : 0) << row.name;
+    EXPECT_EQ(recipe.values.learning_rate, 0.1) << row.name;
+    EXPECT_EQ(recipe.values.momentum, 0.9) << row.name;
+    EXPECT_EQ(recipe.values.dropout, 0) << row.name;
   }
 }
 
@@ -90,10 +90,10 @@ TEST(Recipe, NamesModelsDataSetsAndRegularizersThatThereAre) {
     return name.empty() || std::find(names.begin(), names.end(), name) != names.end();
   };
   for (const Recipe& recipe : recipes()) {
-    EXPECT_TRUE(known(model_names(), recipe.model)) << recipe.name;
-    EXPECT_TRUE(known(dataset_names(), recipe.dataset)) << recipe.name;
-    if (recipe.regularizer == "none") continue;
-    EXPECT_NO_THROW(objective_named(recipe.regularizer, "")) << recipe.name;
+    EXPECT_TRUE(known(model_names(), recipe.values.model)) << recipe.name;
+    EXPECT_TRUE(known(dataset_names(), recipe.values.dataset)) << recipe.name;
+    if (recipe.values.regularizer == "none") continue;
+    EXPECT_NO_THROW(objective_named(recipe.values.regularizer, "")) << recipe.name;
   }
 }
 
@@ -120,12 +120,10 @@ TEST(Recipe, OfANetworkIsChosenByItsNameAndTheDataSet) {
 }
 
 TEST(Recipe, OfATablesRowNamesTheRunsFolder) {
-  Arguments arguments;
-  arguments.data = "data";
-  arguments.recipe = "table2-hidden";
-  EXPECT_EQ(default_out(settings_of_new_run(arguments)), "runs/table2-hidden-seed1");
-  arguments.regularizer = "none";
-  EXPECT_EQ(default_out(settings_of_new_run(arguments)), "runs/vgg19-bn-cifar100-none-seed1");
+  Given given = {{"data", "data"}, {"recipe", "table2-hidden"}};
+  EXPECT_EQ(default_out(settings_of_new_run(given)), "runs/table2-hidden-seed1");
+  given["regularizer"] = "none";
+  EXPECT_EQ(default_out(settings_of_new_run(given)), "runs/vgg19-bn-cifar100-none-seed1");
 }
 
 TEST(Recipe, IsFoundByItsName) {

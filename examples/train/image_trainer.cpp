@@ -1,4 +1,7 @@
-#include "training/run/trainer.hpp"
+#include "train/image_trainer.hpp"
+
+#include "training/data/datasets.hpp"
+#include "training/models/networks.hpp"
 
 namespace mma::examples {
 
