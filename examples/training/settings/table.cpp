@@ -16,7 +16,6 @@ using enum OnResume;
 
 constexpr int64_t many = 1'000'000'000;  // steps or images
 constexpr int64_t widest_image = 4096;
-constexpr double largest_rate = 1e6;
 
 std::string joined(const Choices& names) {
   std::string list;
@@ -189,7 +188,7 @@ void add_optimization(OptionRows<Settings>& rows) {
        .help = "Learning rate of the first epoch",
        .key = "learning_rate",
        .member = &Settings::learning_rate,
-       .allowed = Range::not_below_zero(largest_rate)});
+       .allowed = Range::not_below_zero()});
   add({.name = "--milestones",
        .type = "N,N",
        .help = "Epochs after which the rate falls, such as 81,122\n"
@@ -216,7 +215,7 @@ void add_optimization(OptionRows<Settings>& rows) {
        .help = "Weight decay, of all parameters",
        .key = "weight_decay",
        .member = &Settings::weight_decay,
-       .allowed = Range::not_below_zero(largest_rate)});
+       .allowed = Range::not_below_zero()});
   add({.name = "--nesterov",
        .help = "Nesterov's form of momentum",
        .key = "nesterov",
