@@ -1,5 +1,7 @@
 #include "training/settings/table.hpp"
 
+#include <c10/util/StringUtil.h>
+
 #include <algorithm>
 #include <stdexcept>
 
@@ -17,12 +19,6 @@ using enum OnResume;
 constexpr int64_t many = 1'000'000'000;  // steps or images
 constexpr int64_t widest_image = 4096;
 
-std::string joined(const Choices& names) {
-  std::string list;
-  for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
-  return list;
-}
-
 Choices regularizer_names() {
   Choices names = {"none"};
   for (const NamedObjective& objective : objectives()) names.push_back(objective.name);
@@ -36,14 +32,14 @@ void add_trained(OptionRows<Settings>& rows) {
   };
   add({.name = "--model",
        .type = "NAME",
-       .help = "The network: " + joined(model_names()),
+       .help = "The network: " + c10::Join(", ", model_names()),
        .key = "model",
        .member = &Settings::model,
        .when_silent = worked_out,
        .for_evaluation = true});
   add({.name = "--dataset",
        .type = "NAME",
-       .help = "The images: " + joined(dataset_names()),
+       .help = "The images: " + c10::Join(", ", dataset_names()),
        .key = "dataset",
        .member = &Settings::dataset,
        .when_silent = worked_out,
