@@ -16,6 +16,15 @@
 
 namespace mma {
 
+/// Number `index`, from 0, of the SplitMix64 generator (Steele, Lea, Flood 2014) that begins with this seed.
+/// Neighbouring seeds and indices give unrelated numbers, so that they make good seeds themselves.
+inline uint64_t splitmix64(uint64_t seed, uint64_t index = 0) {
+  uint64_t mixed = seed + 0x9e3779b97f4a7c15U * (index + 1);
+  mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9U;
+  mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111ebU;
+  return mixed ^ (mixed >> 31);
+}
+
 struct RandomDraws {
   uint64_t seed = 1;
   int64_t draws = 0;  ///< made so far
@@ -44,12 +53,8 @@ struct RandomDraws {
   }
 
  private:
-  /// SplitMix64 (Steele, Lea, Flood 2014) keeps neighbouring seeds and draws apart.
   at::Generator next() {
-    uint64_t mixed = seed + 0x9e3779b97f4a7c15U * static_cast<uint64_t>(++draws);
-    mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9U;
-    mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111ebU;
-    return at::detail::createCPUGenerator(mixed ^ (mixed >> 31));
+    return at::make_generator<at::CPUGeneratorImpl>(splitmix64(seed, static_cast<uint64_t>(draws++)));
   }
 };
 

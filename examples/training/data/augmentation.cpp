@@ -10,19 +10,13 @@
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
 
+#include <mma/random_draws.hpp>
+
 namespace mma::examples {
 namespace {
 
 /// The step that the order of an epoch draws with; the batches of an epoch count from 0.
 constexpr int64_t before_first_step = -1;
-
-/// The output function of SplitMix64: neighbouring inputs give unrelated outputs.
-uint64_t scrambled(uint64_t value) {
-  value += 0x9e3779b97f4a7c15;
-  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9;
-  value = (value ^ (value >> 27)) * 0x94d049bb133111eb;
-  return value ^ (value >> 31);
-}
 
 /// One number a channel, to broadcast over [B, C, H, W].
 at::Tensor by_channel(const std::vector<double>& values, at::Device device) {
@@ -32,11 +26,11 @@ at::Tensor by_channel(const std::vector<double>& values, at::Device device) {
 }  // namespace
 
 at::Generator generator_of(uint64_t seed, int64_t epoch, int64_t step, RandomStream stream) {
-  const uint64_t with_epoch = scrambled(seed) ^ static_cast<uint64_t>(epoch);
-  const uint64_t with_step = scrambled(scrambled(with_epoch) ^ static_cast<uint64_t>(step));
+  const uint64_t with_epoch = splitmix64(seed) ^ static_cast<uint64_t>(epoch);
+  const uint64_t with_step = splitmix64(splitmix64(with_epoch) ^ static_cast<uint64_t>(step));
   // The first stream's numbers are those of the runs before there were others.
-  return at::detail::createCPUGenerator(
-      stream == RandomStream::CropsAndOrder ? with_step : scrambled(with_step ^ static_cast<uint64_t>(stream)));
+  return at::make_generator<at::CPUGeneratorImpl>(
+      stream == RandomStream::CropsAndOrder ? with_step : splitmix64(with_step ^ static_cast<uint64_t>(stream)));
 }
 
 at::Tensor epoch_order(int64_t count, uint64_t seed, int64_t epoch) {
