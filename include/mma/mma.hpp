@@ -23,6 +23,7 @@
 #include "random_draws.hpp"
 #include "regularizer.hpp"
 #include "report.hpp"
+#include "side_stream.hpp"
 #include "simplex.hpp"
 #include "version.hpp"
 #include "weight_matrix.hpp"

@@ -4,8 +4,8 @@
 
 #ifdef MMA_TRAIN_HAS_CUDA_GRAPHS
 #include <ATen/cuda/CUDAGraph.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <mma/side_stream.hpp>
 #include <optional>
 
 #include "support/process/error.hpp"
@@ -19,32 +19,19 @@ namespace {
 
 constexpr int64_t steps_before_capture = 3;  // as many as PyTorch's own guide takes
 
-/// While it lives, another stream of the device is the current one; each waits for the other's work at the change.
-class SideStream {
- public:
-  explicit SideStream(const c10::Device& device) : guard_(device.type()) {
-    guard_.getStream(device).synchronize();
-    before_ = guard_.exchangeStream(guard_.getStreamFromGlobalPool(device));
-  }
-  ~SideStream() {
-    try {
-      guard_.getStream(before_->device()).synchronize();
-      guard_.exchangeStream(*before_);
-    } catch (const std::exception&) {  // the GPU has failed, which was said where it was noticed
-    }
-  }
-  SideStream(const SideStream&) = delete;
-  SideStream& operator=(const SideStream&) = delete;
-
- private:
-  c10::impl::VirtualGuardImpl guard_;
-  std::optional<c10::Stream> before_;
-};
-
 }  // namespace
 
 struct CapturedStep::Implementation {
-  explicit Implementation(const c10::Device& device) : stream(device) {}
+  explicit Implementation(const c10::Device& device) : stream(device) { current.emplace(stream); }
+  ~Implementation() {
+    current.reset();
+    try {
+      stream.join();
+    } catch (const std::exception&) {  // the GPU has failed, which was said where it was noticed
+    }
+  }
+  Implementation(const Implementation&) = delete;
+  Implementation& operator=(const Implementation&) = delete;
 
   void capture(const std::function<void()>& step) {
     graph.emplace();
@@ -59,6 +46,7 @@ struct CapturedStep::Implementation {
   }
 
   SideStream stream;
+  std::optional<SideStream::Scope> current;
   std::optional<at::cuda::CUDAGraph> graph;
   int64_t steps = 0;
 };

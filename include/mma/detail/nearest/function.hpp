@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "../layers/side_stream.hpp"
+#include "../../side_stream.hpp"
 #include "../layers/weight_memory.hpp"
 #include "../rows/precision.hpp"
 #include "factory.hpp"
@@ -60,7 +60,7 @@ class Pass {
     }
     forget_start();
     if (!side_) {
-      side_ = std::make_unique<layers::SideStream>(options().device());
+      side_ = std::make_unique<SideStream>(options().device());
     }
     side_->run([&] {
       memory_.take(weights);
@@ -166,7 +166,7 @@ class Pass {
   bool groups_are_layers_;
   Objective objective_;
   std::unique_ptr<Engine> engine_;
-  std::unique_ptr<layers::SideStream> side_;
+  std::unique_ptr<SideStream> side_;
   std::optional<Started> started_;
 };
 
