@@ -135,7 +135,7 @@ std::optional<Made> by_parametrization(const Tensors& tensors, const std::string
 
 }  // namespace
 
-std::vector<MadeWeight> made_weights(const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
+std::vector<MadeWeight> made_weights(const NamedTensors& tensors) {
   const Tensors by_name(tensors.begin(), tensors.end());
   std::map<std::string, MadeWeight> weights;  // by the part in whose place they stand
   std::set<std::string> parts;

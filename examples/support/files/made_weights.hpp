@@ -5,8 +5,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <string>
-#include <utility>
 #include <vector>
+
+#include "support/files/tensors.hpp"
 
 namespace mma::examples {
 
@@ -17,6 +18,6 @@ struct MadeWeight {
 };
 
 /// The tensors in their order; in place of the parts of a weight the weight, where the last of its parts stood.
-std::vector<MadeWeight> made_weights(const std::vector<std::pair<std::string, at::Tensor>>& tensors);
+std::vector<MadeWeight> made_weights(const NamedTensors& tensors);
 
 }  // namespace mma::examples

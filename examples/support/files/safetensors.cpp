@@ -57,7 +57,7 @@ struct HeaderCheck : Header::json_sax_t {
   bool start_array(size_t) override { return down(); }
   bool end_object() override { return up(); }
   bool end_array() override { return up(); }
-  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
+  bool parse_error(size_t, const std::string&, const nlohmann::json::exception&) override { return false; }
 
   bool key(std::string& name) override {
     if (depth_ != 1) return true;

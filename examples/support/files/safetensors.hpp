@@ -4,8 +4,9 @@
 
 #include <istream>
 #include <ostream>
+#include <string>
 
-#include "support/files/tensor_file.hpp"
+#include "support/files/tensors.hpp"
 
 namespace mma::examples {
 

@@ -111,7 +111,7 @@ TensorFile read_any(const fs::path& path, const std::string& key) {
   if (looks_like_legacy_torch_save(start)) return read_legacy_torch_save_file(path, key);
   if (!looks_like_safetensors(start)) refuse(path, start, stream);
   TensorFile file = read_safetensors(stream, fs::file_size(path), path.string());
-  if (!key.empty() && file.metadata.contains(checkpoint_record_key)) {
+  if (!key.empty() && is_checkpoint(file)) {
     throw UserError(path.string() + ": --key " + key + ": is a checkpoint of mma-train, which needs no key");
   }
   if (!key.empty() && key != ".") take_under(file, key, path);
@@ -129,11 +129,6 @@ bool is_printable(const std::string& name) {
 }
 
 }  // namespace
-
-const at::Tensor* TensorFile::find(const std::string& name) const {
-  const auto found = std::ranges::find(tensors, name, &std::pair<std::string, at::Tensor>::first);
-  return found == tensors.end() ? nullptr : &found->second;
-}
 
 TensorFile read_tensor_file(const fs::path& path, const std::string& key) {
   TensorFile file = read_any(path, key);

@@ -2,28 +2,12 @@
 // safetensors. docs/files.md lists what is read.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <filesystem>
-#include <map>
 #include <string>
-#include <utility>
-#include <vector>
+
+#include "support/files/tensors.hpp"
 
 namespace mma::examples {
-
-/// What tells a checkpoint of a training program from other safetensors files: the metadata's key of its record, and
-/// the prefix of the network's tensors, which lie beside the optimizer's.
-inline constexpr const char* checkpoint_record_key = "mma-train";
-inline constexpr const char* checkpoint_model_prefix = "model.";
-
-struct TensorFile {
-  std::vector<std::pair<std::string, at::Tensor>> tensors;  ///< in the file's order, on the CPU, in the file's dtype
-  std::map<std::string, std::string> metadata;              ///< safetensors' __metadata__; empty for other files
-  std::vector<std::pair<std::string, std::string>> skipped = {};  ///< tensors of a kind that is not read, and which
-
-  const at::Tensor* find(const std::string& name) const;  ///< nullptr when absent
-};
 
 /// Reads a safetensors file; a file of torch.save, old or new: a state dict, or anything that holds one at any depth;
 /// of torch::save or TorchScript: a module's parameters and buffers, tensors. `key` says where they lie when there are

@@ -3,7 +3,10 @@
 // others.
 #pragma once
 
-#include "support/files/tensor_file.hpp"
+#include <filesystem>
+#include <string>
+
+#include "support/files/tensors.hpp"
 
 namespace mma::examples {
 

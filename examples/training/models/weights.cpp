@@ -167,14 +167,6 @@ NamedTensors state_of(const torch::nn::Module& model) {
   return tensors;
 }
 
-NamedTensors tensors_under(const TensorFile& file, const std::string& prefix) {
-  NamedTensors tensors;
-  for (const auto& [name, tensor] : file.tensors) {
-    if (name.starts_with(prefix)) tensors.emplace_back(name.substr(prefix.size()), tensor);
-  }
-  return tensors;
-}
-
 void load_tensors(const NamedTensors& source, const NamedTensors& targets, const std::string& file) {
   const TensorsByName by_name(source.begin(), source.end());
   check_names(by_name, targets, file);

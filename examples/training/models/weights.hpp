@@ -5,17 +5,13 @@
 
 #include <string>
 
-#include "support/files/tensor_file.hpp"
-#include "training/run/sgd.hpp"
+#include "support/files/tensors.hpp"
 
 namespace mma::examples {
 
 /// Parameters, then buffers, as state dicts name them.
 NamedTensors parameters_of(const torch::nn::Module& model);
 NamedTensors state_of(const torch::nn::Module& model);
-
-/// The file's tensors whose names begin with the prefix, without it.
-NamedTensors tensors_under(const TensorFile& file, const std::string& prefix);
 
 /// The tensors of a foreign file as the network names them, as far as that makes them fit: prefixes that all names
 /// share (module., _orig_mod., model., any other) are taken off, weights made of what reparametrised and pruned layers

@@ -4,13 +4,11 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <string>
-#include <utility>
 #include <vector>
 
-namespace mma::examples {
+#include "support/files/tensors.hpp"
 
-using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+namespace mma::examples {
 
 struct SgdOptions {
   double momentum = 0.9;
