@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "angles/weights_file.hpp"
+#include "support/files/weights_file.hpp"
 
 namespace mma::examples {
 

@@ -3,9 +3,9 @@
 #include <iostream>
 
 #include "angles/command_line.hpp"
-#include "angles/histograms.hpp"
 #include "angles/measuring_progress.hpp"
 #include "mma/report.hpp"
+#include "support/images/histograms.hpp"
 #include "support/process/error.hpp"
 
 namespace {

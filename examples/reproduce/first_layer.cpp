@@ -1,6 +1,6 @@
 #include "reproduce/first_layer.hpp"
 
-#include "angles/weights_file.hpp"
+#include "support/files/weights_file.hpp"
 #include "training/run/run.hpp"
 
 namespace mma::examples {

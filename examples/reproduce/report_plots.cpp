@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "angles/histograms.hpp"
 #include "reproduce/statistics.hpp"
+#include "support/images/histograms.hpp"
 #include "support/images/plot.hpp"
 
 namespace mma::examples {

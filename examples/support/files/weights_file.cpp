@@ -1,4 +1,4 @@
-#include "angles/weights_file.hpp"
+#include "support/files/weights_file.hpp"
 
 #include <fnmatch.h>
 
@@ -11,8 +11,6 @@
 
 namespace mma::examples {
 namespace {
-
-using NamedTensor = std::pair<std::string, at::Tensor>;
 
 constexpr size_t most_names = 5;  // in a sentence
 
@@ -27,17 +25,6 @@ bool matches(const std::string& pattern, const std::string& tensor_name) {
 
 bool matches_any(const std::vector<std::string>& patterns, const std::string& tensor_name) {
   return std::ranges::any_of(patterns, [&](const std::string& pattern) { return matches(pattern, tensor_name); });
-}
-
-/// A checkpoint of mma-train also holds the optimizer's and the regularizer's tensors.
-std::vector<NamedTensor> tensors_of_network(const TensorFile& file) {
-  if (!file.metadata.contains(checkpoint_record_key)) return file.tensors;
-  const std::string prefix = checkpoint_model_prefix;
-  std::vector<NamedTensor> tensors;
-  for (const auto& [name, tensor] : file.tensors) {
-    if (name.starts_with(prefix)) tensors.emplace_back(name.substr(prefix.size()), tensor);
-  }
-  return tensors;
 }
 
 bool can_be_a_weight(const MadeWeight& weight) {
@@ -55,7 +42,7 @@ void widen(MadeWeight& weight) {
 /// The matrices that can be weights; the others go to `unshown`.
 std::vector<MadeWeight> candidates_in(const TensorFile& file, std::vector<UnshownTensor>& unshown) {
   std::vector<MadeWeight> candidates;
-  for (MadeWeight& weight : made_weights(tensors_of_network(file))) {
+  for (MadeWeight& weight : made_weights(network_tensors(file))) {
     if (can_be_a_weight(weight)) {
       widen(weight);
       candidates.push_back(std::move(weight));

@@ -4,15 +4,15 @@
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
+#include <mma/weight_matrix.hpp>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "mma/weight_matrix.hpp"
-
 namespace mma::examples {
 
-/// Shell patterns (*, ?, [..]) on the name of a tensor or on that of its layer, which is the same without ".weight".
+/// Shell patterns (*, ?, [..]) on the name of a tensor or on that of its layer, which is the same
+/// without ".weight".
 struct LayerPatterns {
   std::vector<std::string> include;                     ///< layers too, although their names do not end in "weight"
   std::vector<std::string> exclude;                     ///< no layers
@@ -47,7 +47,7 @@ struct StoredLayers {
 std::string words_about(const std::vector<UnshownTensor>& unshown);
 
 /// The floating-point tensors with two or more dimensions whose names end in "weight" or match an include pattern, and
-/// the weights that reparametrised and pruned layers make. Of a checkpoint of mma-train, the network's alone. `key`: as
+/// the weights that reparametrised and pruned layers make. Of a checkpoint, the network's alone. `key`: as
 /// in read_tensor_file. Throws UserError when there are none, for a pattern that matches no tensor, and for groups that
 /// do not divide a weight.
 StoredLayers read_layers(const std::filesystem::path& path, const LayerPatterns& patterns, const std::string& key = "");

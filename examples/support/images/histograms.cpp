@@ -1,4 +1,4 @@
-#include "angles/histograms.hpp"
+#include "support/images/histograms.hpp"
 
 #include <algorithm>
 #include <cmath>
