@@ -1,8 +1,9 @@
 // A bar on standard error while large matrices are measured; on a terminal alone, and not before a second has passed.
 #pragma once
 
-#include <chrono>
 #include <string>
+
+#include "support/terminal/progress_line.hpp"
 
 namespace mma::examples {
 
@@ -12,9 +13,6 @@ std::string measuring_line(const std::string& layer, double share, double second
 class MeasuringProgress {
  public:
   explicit MeasuringProgress(double work);
-  MeasuringProgress(const MeasuringProgress&) = delete;
-  MeasuringProgress& operator=(const MeasuringProgress&) = delete;
-  ~MeasuringProgress();
 
   /// `done`: of this layer's work.
   void show(const std::string& layer, double done);
@@ -23,10 +21,7 @@ class MeasuringProgress {
  private:
   double work_;
   double before_ = 0;  ///< of the layers that are finished
-  bool on_terminal_;
-  bool bar_is_shown_ = false;
-  std::chrono::steady_clock::time_point start_;
-  double next_;  ///< when to show something, in seconds after the start
+  ProgressLine line_;
 };
 
 }  // namespace mma::examples

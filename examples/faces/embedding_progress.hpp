@@ -2,9 +2,10 @@
 // then; at the end how long it took. Standard output belongs to the result.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <string>
+
+#include "support/terminal/progress_line.hpp"
 
 namespace mma::examples {
 
@@ -14,23 +15,14 @@ std::string embedding_line(const std::string& name, int64_t done, int64_t images
 class EmbeddingProgress {
  public:
   EmbeddingProgress(std::string name, int64_t images);
-  EmbeddingProgress(const EmbeddingProgress&) = delete;
-  EmbeddingProgress& operator=(const EmbeddingProgress&) = delete;
-  ~EmbeddingProgress();
 
   void show(int64_t done);
   void finish();
 
  private:
-  double seconds() const;
-  void erase_bar();
-
   std::string name_;
   int64_t images_;
-  bool on_terminal_;
-  bool bar_is_shown_ = false;
-  std::chrono::steady_clock::time_point start_;
-  double next_;  ///< when to show something again, in seconds after the start
+  ProgressLine line_;
 };
 
 }  // namespace mma::examples

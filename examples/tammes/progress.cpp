@@ -1,7 +1,5 @@
 #include "tammes/progress.hpp"
 
-#include <unistd.h>
-
 #include <iostream>
 #include <mma/angles.hpp>
 
@@ -11,41 +9,25 @@
 namespace mma::examples {
 namespace {
 
-constexpr double seconds_between_bars = 0.2;
-constexpr double seconds_between_lines = 15;
-constexpr size_t bar_width = 24;
+constexpr ProgressTiming timing = {.first_bar = 1, .bars = 0.2, .first_line = 1, .lines = 15};
 
 }  // namespace
 
 SolverProgress::SolverProgress(std::string label)
-    : label_(std::move(label)), on_terminal_(isatty(STDOUT_FILENO) != 0), start_(std::chrono::steady_clock::now()) {}
-
-SolverProgress::~SolverProgress() {
-  if (bar_is_shown_) std::cout << "\r\033[K" << std::flush;
-}
+    : label_(std::move(label)), line_(std::cout, terminal_on_stdout(), timing) {}
 
 TammesCallbacks SolverProgress::callbacks() {
   return {[this](const TammesProgress& progress) { show(progress); }, [] { return interruption() != 0; }};
 }
 
-double SolverProgress::seconds() const {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-}
-
 void SolverProgress::show(const TammesProgress& progress) {
-  const double now = seconds();
-  if (now < next_) return;
-  next_ = now + (on_terminal_ ? seconds_between_bars : seconds_between_lines);
-  std::string text = formatted(" %3.0f %%", 100 * progress.done);
-  if (progress.minimal_angle > 0) text += formatted("  best %.6f degrees", degrees(progress.minimal_angle));
-  if (progress.done > 0.01) text += "  " + duration(now / progress.done - now) + " left";
-  if (!on_terminal_) {
-    std::cout << label_ << text << std::endl;
-    return;
-  }
-  const auto room = static_cast<size_t>(columns_of_stdout() - 1);  // a full line would wrap
-  std::cout << '\r' << (label_ + ' ' + bar(progress.done, bar_width) + text).substr(0, room) << "\033[K" << std::flush;
-  bar_is_shown_ = true;
+  line_.show([&](int columns) {
+    std::string words;
+    if (progress.minimal_angle > 0) words += formatted("  best %.6f degrees", degrees(progress.minimal_angle));
+    if (progress.done > 0.01) words += "  " + time_left(progress.done, line_.seconds());
+    if (!line_.on_terminal()) return label_ + formatted(" %3.0f %%", 100 * progress.done) + words;
+    return bar_line(label_, progress.done, words, columns);
+  });
 }
 
 }  // namespace mma::examples

@@ -1,51 +1,41 @@
 #include "support/images/image_decoding.hpp"
 
 #include <ATen/Parallel.h>
-#include <unistd.h>
 
 #include <atomic>
-#include <chrono>
 #include <iostream>
+#include <limits>
 #include <mutex>
 #include <thread>
 #include <vector>
 
 #include "support/process/error.hpp"
 #include "support/process/interruption.hpp"
-#include "support/terminal/terminal.hpp"
+#include "support/terminal/progress_line.hpp"
 
 namespace mma::examples {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+constexpr double never = std::numeric_limits<double>::infinity();
+constexpr ProgressTiming timing = {.first_line = never, .lines = never};
 
 /// A bar on a terminal, one line elsewhere; standard output belongs to the run.
 class DecodingProgress {
  public:
   DecodingProgress(int64_t images, const std::string& what)
-      : images_(images), what_(what), on_terminal_(isatty(STDERR_FILENO) != 0) {
-    if (!on_terminal_) std::cerr << "decoding " << images << " images of " << what << std::endl;
+      : images_(images), what_(what), line_(std::cerr, terminal_on_stderr(), timing) {
+    if (!line_.on_terminal()) std::cerr << "decoding " << images << " images of " << what << std::endl;
   }
-  ~DecodingProgress() {
-    if (on_terminal_) std::cerr << "\r\033[K" << std::flush;
-  }
-  DecodingProgress(const DecodingProgress&) = delete;
-  DecodingProgress& operator=(const DecodingProgress&) = delete;
 
   void show(int64_t done) {
-    const auto now = Clock::now();
-    if (!on_terminal_ || now - drawn_ < std::chrono::milliseconds(100)) return;
-    drawn_ = now;
-    const double fraction = static_cast<double>(done) / static_cast<double>(images_);
-    std::cerr << "\rdecoding " << what_ << ' ' << bar(fraction, 24) << formatted(" %3.0f %%", 100 * fraction)
-              << "\033[K" << std::flush;
+    const double share = static_cast<double>(done) / static_cast<double>(images_);
+    line_.show([&](int columns) { return bar_line("decoding " + what_, share, "", columns); });
   }
 
  private:
   int64_t images_;
   std::string what_;
-  bool on_terminal_;
-  Clock::time_point drawn_;
+  ProgressLine line_;
 };
 
 /// Where several threads take their next image and leave the first failure.

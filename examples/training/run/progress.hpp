@@ -1,12 +1,12 @@
 // What a run shows while it goes: one line redrawn on a terminal, one plain line an epoch elsewhere.
 #pragma once
 
-#include <chrono>
 #include <memory>
 #include <optional>
 #include <ostream>
 #include <string>
 
+#include "support/terminal/progress_line.hpp"
 #include "training/run/metrics.hpp"
 
 namespace mma::examples {
@@ -45,19 +45,13 @@ class PlainProgress : public Progress {
 /// Also a bar below them, redrawn in place some times a second.
 class TerminalProgress : public PlainProgress {
  public:
-  /// `columns` gives the terminal's width at the time of the call.
-  TerminalProgress(std::ostream& stream, int (*columns)());
-  ~TerminalProgress() override;
+  TerminalProgress(std::ostream& stream, TerminalColumns columns);
   void say(const std::string& line) override;
   void step(const StepProgress& progress) override;
   void epoch(const EpochMetrics& metrics, int64_t epochs, bool regularized) override;
 
  private:
-  void erase_bar();
-
-  int (*columns_)();
-  bool bar_is_shown_ = false;
-  std::optional<std::chrono::steady_clock::time_point> drawn_;
+  ProgressLine line_;
 };
 
 /// The bar's line, cut to a width.
