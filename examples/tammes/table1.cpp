@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iostream>
 #include <map>
+#include <mma/in_threads.hpp>
 #include <mma/report.hpp>
 #include <mma/version.hpp>
 #include <mutex>
@@ -122,7 +123,7 @@ class Table {
     for (const PaperRow& row : rows_) {
       for (const Column& column : columns) tasks.emplace_back(row, &column);
     }
-    mma::detail::tammes::run_in_threads(static_cast<int64_t>(tasks.size()), threads_, [&](int64_t k) {
+    in_threads(static_cast<int64_t>(tasks.size()), threads_, [&](int64_t k) {
       const auto& [row, column] = tasks[static_cast<size_t>(k)];
       compute_objective(row, *column);
     });

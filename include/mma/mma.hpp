@@ -8,6 +8,7 @@
 #include "angles.hpp"
 #include "any_objective.hpp"
 #include "arcface.hpp"
+#include "in_threads.hpp"
 #include "layer.hpp"
 #include "objective.hpp"
 #include "objectives/centred.hpp"

@@ -18,6 +18,8 @@ int run_program(const char* program, const std::function<int()>& body) {
     std::fprintf(stderr, "%s: %s\n", program, error.what_without_backtrace());
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s: %s\n", program, error.what());
+  } catch (...) {
+    std::fprintf(stderr, "%s: failed without a word\n", program);
   }
   return 3;
 }

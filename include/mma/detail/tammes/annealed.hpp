@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "../../in_threads.hpp"
 #include "../../tammes_options.hpp"
 #include "points.hpp"
 #include "power_energy.hpp"
@@ -155,7 +156,7 @@ class AnnealedSearch {
   void anneal(const std::vector<Task>& tasks) {
     std::vector<at::Tensor> ends(tasks.size());
     std::vector<double> angles(tasks.size());
-    run_in_threads(static_cast<int64_t>(tasks.size()), many_points_ ? 1 : options_.threads, [&](int64_t k) {
+    in_threads(static_cast<int64_t>(tasks.size()), many_points_ ? 1 : options_.threads, [&](int64_t k) {
       if (stopped_ && k > 0) {
         return;
       }

@@ -6,45 +6,13 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cmath>
 #include <cstdint>
-#include <exception>
-#include <thread>
 #include <vector>
 
-namespace mma::detail::tammes {
+#include "../../in_threads.hpp"
 
-/// Calls task(0) ... task(count - 1) on so many threads of its own, the caller's among them; which thread takes which
-/// is open. The first exception ends the rest and comes out here.
-template <typename Task>
-void run_in_threads(int64_t count, int64_t threads, const Task& task) {
-  std::atomic<int64_t> next = 0;
-  std::exception_ptr failure;
-  std::atomic_flag failed;
-  const auto work = [&] {
-    try {
-      for (int64_t k = next++; k < count; k = next++) {
-        task(k);
-      }
-    } catch (...) {
-      if (!failed.test_and_set()) {
-        failure = std::current_exception();
-      }
-      next = count;
-    }
-  };
-  {
-    std::vector<std::jthread> others;
-    for (int64_t t = 1; t < std::min(threads, count); ++t) {
-      others.emplace_back(work);
-    }
-    work();
-  }
-  if (failure) {
-    std::rethrow_exception(failure);
-  }
-}
+namespace mma::detail::tammes {
 
 /// The largest of one number or more, in four interleaved maxima, which need not wait for each other.
 inline double largest_of(const double* begin, const double* end) {
@@ -254,7 +222,7 @@ class PowerEnergy {
   double operator()(const double* w, double* gradient, int doublings) {
     unit_.assign(w);
     const auto parts = static_cast<int64_t>(parts_.size());
-    run_in_threads(parts, threads_, [&](int64_t part) {
+    in_threads(parts, threads_, [&](int64_t part) {
       PartialPowerSum& partial = parts_[static_cast<size_t>(part)];
       partial.begin(doublings);
       for (int64_t first = part * PartialPowerSum::row_block; first < unit_.n;
