@@ -141,7 +141,7 @@ Outcome outcome_of(const SolveArguments& arguments, const Problem& problem) {
 
 /// Pairs whose angle is the minimal one within the tolerance, in radians. A row at a time: memory O(n).
 std::vector<std::pair<size_t, size_t>> contacts(const at::Tensor& points, double angle, double tolerance) {
-  const at::Tensor rows = mma::detail::tammes::unit(points);
+  const at::Tensor rows = unit_rows(points);
   const auto* data = rows.const_data_ptr<double>();
   const int64_t n = rows.size(0), d = rows.size(1);
   const double limit = std::cos(std::min(angle + tolerance, std::numbers::pi));
@@ -178,7 +178,7 @@ void draw(const SolveArguments& arguments, const at::Tensor& points, double angl
   Sphere sphere;
   sphere.title = c10::str(points.size(0), " points, minimal angle ") + formatted("%.5f°", degrees(angle)) +
                  c10::str(", ", edges.size(), edges.size() == 1 ? " contact" : " contacts");
-  const at::Tensor rows = mma::detail::tammes::unit(points);
+  const at::Tensor rows = unit_rows(points);
   const auto* data = rows.const_data_ptr<double>();
   for (int64_t i = 0; i < rows.size(0); ++i) sphere.points.push_back({data[3 * i], data[3 * i + 1], data[3 * i + 2]});
   sphere.edges = edges;

@@ -7,12 +7,11 @@
 #include <fstream>
 #include <iostream>
 #include <map>
+#include <mma/angles.hpp>
 #include <mma/in_threads.hpp>
-#include <mma/report.hpp>
 #include <mma/version.hpp>
 #include <mutex>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <thread>
 
 #include "support/files/atomic_file.hpp"
@@ -223,9 +222,7 @@ std::string as_text(const std::vector<std::vector<std::string>>& lines) {
     parted[1].push_back(bracket == std::string::npos ? "" : title.substr(bracket + 2, title.size() - bracket - 3));
   }
   parted.insert(parted.end(), lines.begin() + 1, lines.end());
-  std::ostringstream stream;
-  mma::detail::print_columns(stream, parted);
-  return stream.str();
+  return as_columns(parted);
 }
 
 std::string how_it_was_made(const Table1Arguments& arguments, const Table& table) {

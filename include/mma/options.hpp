@@ -4,10 +4,16 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "detail/platform.hpp"
+
 namespace mma {
+
+/// Whether a shell pattern, as Options takes them, matches the whole of a layer's name.
+inline bool name_matches(std::string_view pattern, std::string_view name) { return detail::matches(pattern, name); }
 
 /// Hidden: every layer but the output layer. Output: the last Linear of the module unless named. All: both.
 enum class Scope { Hidden, Output, All };

@@ -31,6 +31,14 @@ inline double minimal_angle(const at::Tensor& points) {
   return detail::tammes::minimal_angle(points);
 }
 
+/// Points [n, d], none of them zero, moved along their rays onto the sphere: float64 [n, d], contiguous.
+inline at::Tensor unit_rows(const at::Tensor& points) {
+  TORCH_CHECK(points.dim() == 2 && points.size(1) >= 1 &&
+                  detail::rows::usable_rows(points.detach().to(at::kDouble)).all().item<bool>(),
+              "mma: unit_rows got points of shape ", points.sizes(), "; expected [n, d] with rows that are not zero.");
+  return detail::tammes::unit(points);
+}
+
 /// The paper's numerical method: standard normal starts, SGD with momentum, a rate that falls to a fifth when learning
 /// stagnates (see detail::tammes::PaperSchedule). Gives the best configuration that any start came by.
 inline TammesResult tammes_paper(const AnyObjective& objective, const TammesPaperOptions& options,

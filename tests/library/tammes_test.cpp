@@ -110,6 +110,14 @@ TEST(MinimalAngleOfPoints, IsThatOfALoopAndRefusesOtherThings) {
   EXPECT_THROW(mma::minimal_angle(at::zeros({2, 3})), c10::Error);
 }
 
+TEST(UnitRows, LieOnTheRaysOfThePointsAndRefuseWhatHasNone) {
+  const at::Tensor rows = mma::unit_rows(at::tensor({3.0F, 4.0F, 0.0F, -2.0F}).view({2, 2}));
+  EXPECT_EQ(rows.scalar_type(), at::kDouble);
+  EXPECT_TRUE(at::allclose(rows, at::tensor({0.6, 0.8, 0.0, -1.0}, at::kDouble).view({2, 2}), 0, 1e-15));
+  EXPECT_THROW(mma::unit_rows(at::zeros({2, 3})), c10::Error);
+  EXPECT_THROW(mma::unit_rows(at::ones({3})), c10::Error);
+}
+
 TEST(TammesAnnealed, FindsKnownOptima) {
   struct Case {
     int64_t n, d, starts;

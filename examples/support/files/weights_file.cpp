@@ -1,8 +1,7 @@
 #include "support/files/weights_file.hpp"
 
-#include <fnmatch.h>
-
 #include <algorithm>
+#include <mma/options.hpp>
 
 #include "support/files/element_type.hpp"
 #include "support/files/made_weights.hpp"
@@ -19,8 +18,7 @@ std::string without(const std::string& suffix, const std::string& name) {
 }
 
 bool matches(const std::string& pattern, const std::string& tensor_name) {
-  return ::fnmatch(pattern.c_str(), tensor_name.c_str(), 0) == 0 ||
-         ::fnmatch(pattern.c_str(), without(".weight", tensor_name).c_str(), 0) == 0;
+  return name_matches(pattern, tensor_name) || name_matches(pattern, without(".weight", tensor_name));
 }
 
 bool matches_any(const std::vector<std::string>& patterns, const std::string& tensor_name) {

@@ -11,7 +11,7 @@
 
 namespace mma::examples {
 
-/// Shell patterns (*, ?, [..]) on the name of a tensor or on that of its layer, which is the same
+/// Shell patterns, as mma::name_matches takes them, on the name of a tensor or on that of its layer, which is the same
 /// without ".weight".
 struct LayerPatterns {
   std::vector<std::string> include;                     ///< layers too, although their names do not end in "weight"

@@ -1,5 +1,6 @@
 #include "support/terminal/table.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -24,6 +25,24 @@ std::string as_markdown(const TableLines& lines, size_t text_columns) {
     if (i > 0) continue;
     for (size_t column = 0; column < lines[i].size(); ++column) text += column < text_columns ? "|---" : "|---:";
     text += "|\n";
+  }
+  return text;
+}
+
+std::string as_columns(const TableLines& lines) {
+  std::vector<size_t> widths(lines.front().size(), 0);
+  for (const std::vector<std::string>& line : lines) {
+    for (size_t k = 0; k < line.size(); ++k) widths[k] = std::max(widths[k], line[k].size());
+  }
+  std::string text;
+  for (const std::vector<std::string>& line : lines) {
+    for (size_t k = 0; k < line.size(); ++k) {
+      const std::string padding(widths[k] - line[k].size(), ' ');
+      const bool left = k == 0 || k + 1 == line.size();
+      text.append(k == 0 ? "" : "  ").append(left ? line[k] + padding : padding + line[k]);
+    }
+    text.erase(text.find_last_not_of(' ') + 1);
+    text += '\n';
   }
   return text;
 }

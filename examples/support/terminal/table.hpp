@@ -1,4 +1,4 @@
-// Tables of words, the first line their head, as Markdown and as CSV.
+// Tables of words, the first line their head: in columns, as Markdown and as CSV.
 #pragma once
 
 #include <string>
@@ -10,6 +10,9 @@ using TableLines = std::vector<std::vector<std::string>>;
 
 /// The first `text_columns` stand to the left, the others, numbers, to the right.
 std::string as_markdown(const TableLines& lines, size_t text_columns = 0);
+
+/// Columns padded to their widest cell, the first and the last to the left, the others, numbers, to the right.
+std::string as_columns(const TableLines& lines);
 
 /// Cells with a comma, a quote or a line's end are quoted.
 std::string as_csv(const TableLines& lines);
