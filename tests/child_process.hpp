@@ -1,47 +1,44 @@
 // A program run as a user runs it: its output line by line, signals to it, its exit code.
 #pragma once
 
-#include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <stdio.h>
 
-#include <array>
-#include <cstdio>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "support/process/child.hpp"
+
 namespace mma::tests {
+
+/// What a program that has ended wrote, and its exit code.
+struct Outcome {
+  int exit_code = -1;
+  std::string output;  ///< both streams, in the order in which they were written
+};
+
+/// Runs a program to its end: a path, or the name of one in PATH.
+inline Outcome outcome_of(const std::vector<std::string>& words) {
+  examples::ChildOptions options;
+  options.output = examples::ChildStream::pipe();
+  options.errors = examples::ChildStream::as_output();
+  examples::Child child(words, options);
+  Outcome outcome;
+  FILE* output = fdopen(child.output.release(), "r");
+  for (int c; (c = fgetc(output)) != EOF;) outcome.output += static_cast<char>(c);
+  fclose(output);
+  const examples::ExitStatus status = child.wait();
+  if (status.signal == 0) outcome.exit_code = status.code;
+  return outcome;
+}
 
 class ChildProcess {
  public:
   /// With a file size limit every write beyond it fails, as on a full disk.
-  explicit ChildProcess(const std::vector<std::string>& words, std::optional<rlim_t> file_size_limit = {}) {
-    std::vector<char*> argv;
-    for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
-    argv.push_back(nullptr);
-    std::array<int, 2> output = {};
-    std::array<int, 2> errors = {};
-    EXPECT_EQ(pipe(output.data()) + pipe(errors.data()), 0);
-    process_ = fork();
-    if (process_ == 0) {
-      dup2(output[1], STDOUT_FILENO);
-      dup2(errors[1], STDERR_FILENO);
-      for (int end : {output[0], output[1], errors[0], errors[1]}) close(end);
-      if (file_size_limit) {
-        const rlimit limit{*file_size_limit, *file_size_limit};
-        setrlimit(RLIMIT_FSIZE, &limit);
-      }
-      execv(argv.front(), argv.data());
-      _exit(127);
-    }
-    close(output[1]);
-    close(errors[1]);
-    output_ = fdopen(output[0], "r");
-    errors_ = fdopen(errors[0], "r");
-  }
+  explicit ChildProcess(const std::vector<std::string>& words, std::optional<rlim_t> file_size_limit = {})
+      : child_(words, options(file_size_limit)),
+        output_(fdopen(child_.output.release(), "r")),
+        errors_(fdopen(child_.errors.release(), "r")) {}
   ChildProcess(const ChildProcess&) = delete;
   ChildProcess& operator=(const ChildProcess&) = delete;
   ~ChildProcess() {
@@ -58,26 +55,30 @@ class ChildProcess {
     return false;
   }
 
-  void send(int signal) const { kill(process_, signal); }
-  pid_t id() const { return process_; }
+  void send(int signal) const { child_.send(signal); }
+  pid_t id() const { return child_.id(); }
 
   /// Reads the rest and returns the exit code, or minus the signal that ended the program.
   int finish() {
-    if (finished_) return exit_code_;
     for (std::string line; read_line(line);) {
     }
     for (int c; (c = fgetc(errors_)) != EOF;) errors_text_ += static_cast<char>(c);
-    int status = 0;
-    EXPECT_EQ(waitpid(process_, &status, 0), process_);
-    finished_ = true;
-    exit_code_ = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-    return exit_code_;
+    const examples::ExitStatus status = child_.wait();
+    return status.signal == 0 ? status.code : -status.signal;
   }
 
   const std::string& output() const { return output_text_; }
   const std::string& errors() const { return errors_text_; }
 
  private:
+  static examples::ChildOptions options(std::optional<rlim_t> file_size_limit) {
+    examples::ChildOptions options;
+    options.output = examples::ChildStream::pipe();
+    options.errors = examples::ChildStream::pipe();
+    options.file_size_limit = file_size_limit;
+    return options;
+  }
+
   bool read_line(std::string& line) {
     line.clear();
     int c;
@@ -87,11 +88,9 @@ class ChildProcess {
     return c == '\n';
   }
 
-  pid_t process_ = -1;
-  FILE* output_ = nullptr;
-  FILE* errors_ = nullptr;
-  bool finished_ = false;
-  int exit_code_ = 0;
+  examples::Child child_;
+  FILE* output_;
+  FILE* errors_;
   std::string output_text_;
   std::string errors_text_;
 };

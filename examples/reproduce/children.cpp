@@ -1,18 +1,12 @@
 #include "reproduce/children.hpp"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <cstring>
-
-#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {
@@ -21,79 +15,53 @@ constexpr int milliseconds_to_wait = 100;
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-/// In the child, between fork and exec: calls only what is safe there.
-[[noreturn]] void become(char** argv, int output, pid_t parent) {
-  setpgid(0, 0);
-  prctl(PR_SET_PDEATHSIG, SIGTERM);
-  if (getppid() != parent) _exit(128 + SIGTERM);  // it died before the line above
-  const int nothing = open("/dev/null", O_RDONLY);
-  dup2(nothing, STDIN_FILENO);
-  if (output >= 0) {
-    dup2(output, STDOUT_FILENO);
-    dup2(output, STDERR_FILENO);
-  }
-  execv(argv[0], argv);
-  _exit(127);
-}
-
-UserError cannot_start(const std::string& program) {
-  return UserError("cannot start " + program + ": " + std::strerror(errno));
-}
-
 }  // namespace
 
 void Children::start(size_t id, const std::vector<std::string>& argv, bool own_output) {
-  std::vector<char*> words;
-  for (const std::string& word : argv) words.push_back(const_cast<char*>(word.c_str()));
-  words.push_back(nullptr);
-  std::array<int, 2> ends = {-1, -1};
-  if (!own_output && pipe2(ends.data(), O_CLOEXEC) != 0) throw cannot_start(argv[0]);
-  const pid_t parent = getpid();
-  const pid_t process = fork();
-  if (process == 0) become(words.data(), ends[1], parent);
-  if (!own_output) close(ends[1]);
-  if (process < 0) {
-    if (!own_output) close(ends[0]);
-    throw cannot_start(argv[0]);
+  ChildOptions options;
+  options.input = ChildStream::nothing();
+  if (!own_output) {
+    options.output = ChildStream::pipe();
+    options.errors = ChildStream::as_output();
   }
-  children_.push_back({id, process, ends[0], "", now()});
+  options.own_group = true;
+  options.signal_with_parent = SIGTERM;
+  children_.push_back({id, Child(argv, options), "", now()});
 }
 
-void Children::read_lines(Child& child) {
+void Children::read_lines(Running& running) {
   std::array<char, 4096> buffer;
-  const ssize_t count = read(child.output, buffer.data(), buffer.size());
+  const ssize_t count = read(running.child.output.number(), buffer.data(), buffer.size());
   if (count <= 0) {
     if (count < 0 && errno == EINTR) return;
-    close(child.output);
-    child.output = -1;
-    if (!child.line.empty()) say_(child.id, child.line);
-    child.line.clear();
+    running.child.output.close();
+    if (!running.line.empty()) say_(running.id, running.line);
+    running.line.clear();
     return;
   }
   for (const char character : std::string(buffer.data(), static_cast<size_t>(count))) {
     if (character != '\n') {
-      child.line += character;
+      running.line += character;
       continue;
     }
-    say_(child.id, child.line);
-    child.line.clear();
+    say_(running.id, running.line);
+    running.line.clear();
   }
 }
 
 std::optional<ChildEnd> Children::wait_a_little() {
   std::vector<pollfd> outputs;
-  for (const Child& child : children_) outputs.push_back({child.output, POLLIN, 0});
+  for (const Running& running : children_) outputs.push_back({running.child.output.number(), POLLIN, 0});
   poll(outputs.data(), outputs.size(), milliseconds_to_wait);
   for (size_t i = 0; i < outputs.size(); ++i) {
     if (outputs[i].revents != 0) read_lines(children_[i]);
   }
   for (size_t i = 0; i < children_.size(); ++i) {
-    Child& child = children_[i];
-    if (child.output >= 0) continue;  // what it has still to say comes first
-    int status = 0;
-    if (waitpid(child.process, &status, WNOHANG) != child.process) continue;
-    const int exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    const ChildEnd end = {child.id, exit_code, now() - child.started};
+    Running& running = children_[i];
+    if (running.child.output.is_open()) continue;  // what it has still to say comes first
+    const std::optional<ExitStatus> status = running.child.ended();
+    if (!status) continue;
+    const ChildEnd end = {running.id, status->as_shell_says(), now() - running.started};
     children_.erase(children_.begin() + static_cast<std::ptrdiff_t>(i));
     return end;
   }
@@ -101,7 +69,7 @@ std::optional<ChildEnd> Children::wait_a_little() {
 }
 
 void Children::tell(int signal) const {
-  for (const Child& child : children_) kill(child.process, signal);
+  for (const Running& running : children_) running.child.send(signal);
 }
 
 }  // namespace mma::examples

@@ -1,12 +1,12 @@
 // Programs run beside this one, several at once: what they print, how they end, and that none outlives this program.
 #pragma once
 
-#include <sys/types.h>
-
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "support/process/child.hpp"
 
 namespace mma::examples {
 
@@ -26,7 +26,7 @@ class Children {
 
   /// Starts a program by its path, argv[0]. With `own_output` it writes to this program's output itself, a progress bar
   /// too; otherwise line by line through `say`. Signals of the terminal do not reach it, only those that `tell` passes
-  /// on; when this program dies, it gets SIGTERM. Throws UserError when it cannot be started.
+  /// on; when this program dies, it gets SIGTERM. Throws CannotStart.
   void start(size_t id, const std::vector<std::string>& argv, bool own_output);
 
   /// Waits up to a tenth of a second for lines and for an end.
@@ -36,18 +36,16 @@ class Children {
   size_t count() const { return children_.size(); }
 
  private:
-  struct Child;
-  void read_lines(Child& child);
-
-  struct Child {
+  struct Running {
     size_t id;
-    pid_t process;
-    int output;  ///< of a pipe; -1: none
-    std::string line;
+    Child child;
+    std::string line;  ///< of its output, as far as it has come
     double started;
   };
 
-  std::vector<Child> children_;
+  void read_lines(Running& running);
+
+  std::vector<Running> children_;
   std::function<void(size_t, const std::string&)> say_;
 };
 

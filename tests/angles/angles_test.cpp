@@ -5,14 +5,13 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
-#include <stdio.h>
-#include <sys/wait.h>
 
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <numbers>
 
+#include "../child_process.hpp"
 #include "../support/test_files.hpp"
 #include "angles/measuring_progress.hpp"
 #include "support/files/tensor_file.hpp"
@@ -24,26 +23,12 @@ namespace {
 using namespace mma::tests;
 using nlohmann::json;
 
-struct Outcome {
-  int exit_code = -1;
-  std::string output;  ///< stdout and stderr together
-};
-
-/// Appends the text as one word of a shell command.
-void append_quoted(std::string& command, const std::string& text) { command.append(" '").append(text).append("'"); }
-
+/// The program, with an environment of its own: "NAME=value".
 Outcome run_angles(const std::vector<std::string>& arguments, const std::string& environment = "") {
-  std::string command = environment;
-  append_quoted(command, MMA_ANGLES);
-  for (const std::string& argument : arguments) append_quoted(command, argument);
-  FILE* pipe = popen((command + " 2>&1").c_str(), "r");
-  Outcome outcome;
-  for (int character = fgetc(pipe); character != EOF; character = fgetc(pipe)) {
-    outcome.output += static_cast<char>(character);
-  }
-  const int status = pclose(pipe);
-  outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  return outcome;
+  std::vector<std::string> words = {MMA_ANGLES};
+  if (!environment.empty()) words = {"/usr/bin/env", environment, MMA_ANGLES};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  return outcome_of(words);
 }
 
 /// Numbers without pattern, in [-0.5, 0.5), the same on every machine.
@@ -264,11 +249,7 @@ TEST_F(AnglesTest, Picture) {
   write({{"fc.weight", scattered({20, 8}, 2)}, {"one.weight", scattered({1, 8}, 2)}});
   const auto picture = folder_ / "it's a picture.png";
   write_bytes(picture, "old");
-  const std::string command = std::string(MMA_ANGLES) + " " + path_ + " --plot \"" + picture.string() + "\"";
-  FILE* pipe = popen(command.c_str(), "r");
-  while (fgetc(pipe) != EOF) {
-  }
-  EXPECT_EQ(pclose(pipe), 0);
+  EXPECT_EQ(run_angles({path_, "--plot", picture}).exit_code, 0);
   const std::string bytes = read_bytes(picture);
   ASSERT_GT(bytes.size(), 5000u);
   EXPECT_EQ(bytes.substr(0, 8), "\x89PNG\r\n\x1a\n");

@@ -1,19 +1,14 @@
 // The downloader of CIFAR-100 against a server on the loopback interface (range_server.py): whole, cut, wrong, absent.
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <array>
-#include <cstdio>
 #include <fstream>
 #include <memory>
 #include <random>
-#include <stdexcept>
 #include <utility>
 #include <vector>
 
+#include "../child_process.hpp"
 #include "../temporary_folder.hpp"
 
 namespace mma::tests {
@@ -21,23 +16,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Outcome {
-  int exit_code = -1;
-  std::string output;  ///< both streams
-};
-
-Outcome run(const std::string& command) {
-  Outcome outcome;
-  FILE* pipe = popen(("{ " + command + "; } 2>&1").c_str(), "r");
-  if (pipe == nullptr) return outcome;
-  std::array<char, 4096> buffer;
-  while (const size_t got = fread(buffer.data(), 1, buffer.size(), pipe)) {
-    outcome.output.append(buffer.data(), got);
-  }
-  const int status = pclose(pipe);
-  outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  return outcome;
-}
+/// A command of the shell.
+Outcome run(const std::string& command) { return outcome_of({"/bin/sh", "-c", command}); }
 
 std::string read(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -62,23 +42,9 @@ std::string random_records(size_t count) {
 /// range_server.py in a process of its own.
 class Server {
  public:
-  Server(const fs::path& file, const fs::path& log, std::vector<std::string> options) : log_(log) {
-    std::array<int, 2> ends;
-    if (pipe(ends.data()) != 0) throw std::runtime_error("no pipe");
-    std::vector<std::string> words = {MMA_PYTHON, MMA_RANGE_SERVER, file.string(), log.string()};
-    words.insert(words.end(), options.begin(), options.end());
-    process_ = fork();
-    if (process_ == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);  // never outlives the test
-      dup2(ends[1], STDOUT_FILENO);
-      std::vector<char*> arguments;
-      for (std::string& word : words) arguments.push_back(word.data());
-      arguments.push_back(nullptr);
-      execv(arguments[0], arguments.data());
-      _exit(127);
-    }
-    close(ends[1]);
-    FILE* output = fdopen(ends[0], "r");
+  Server(const fs::path& file, const fs::path& log, const std::vector<std::string>& options)
+      : log_(log), process_(command(file, log, options), process_options()) {
+    FILE* output = fdopen(process_.output.release(), "r");
     if (fscanf(output, "%d", &port_) != 1) ADD_FAILURE() << "range_server.py printed no port";
     fclose(output);
   }
@@ -87,11 +53,8 @@ class Server {
   ~Server() { stop(); }
 
   void stop() {
-    if (process_ > 0) {
-      kill(process_, SIGKILL);
-      waitpid(process_, nullptr, 0);
-      process_ = -1;
-    }
+    process_.send(SIGKILL);
+    process_.wait();
   }
 
   std::string url() const { return "http://127.0.0.1:" + std::to_string(port_) + "/cifar.tar.gz"; }
@@ -100,8 +63,22 @@ class Server {
   std::string requests() const { return read(log_); }
 
  private:
+  static std::vector<std::string> command(const fs::path& file, const fs::path& log,
+                                          const std::vector<std::string>& options) {
+    std::vector<std::string> words = {MMA_PYTHON, MMA_RANGE_SERVER, file.string(), log.string()};
+    words.insert(words.end(), options.begin(), options.end());
+    return words;
+  }
+
+  static examples::ChildOptions process_options() {
+    examples::ChildOptions options;
+    options.output = examples::ChildStream::pipe();
+    options.signal_with_parent = SIGKILL;  // never outlives the test
+    return options;
+  }
+
   fs::path log_;
-  pid_t process_ = -1;
+  examples::Child process_;
   int port_ = 0;
 };
 

@@ -9,8 +9,8 @@
 #include <cstring>
 #include <streambuf>
 #include <string>
-#include <utility>
 
+#include "support/files/descriptor.hpp"
 #include "support/process/error.hpp"
 
 namespace mma::examples {
@@ -18,26 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// An open file descriptor that a leaving scope closes.
-class Descriptor {
- public:
-  Descriptor(const fs::path& path, int flags) : number_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() { close(); }
-
-  bool is_open() const { return number_ >= 0; }
-  int number() const { return number_; }
-
-  /// False when the file system reports, only now, that it could not keep the bytes.
-  bool close() {
-    const int number = std::exchange(number_, -1);
-    return number < 0 || ::close(number) == 0;
-  }
-
- private:
-  int number_;
-};
+Descriptor opened(const fs::path& path, int flags) { return Descriptor(::open(path.c_str(), flags | O_CLOEXEC, 0666)); }
 
 /// A stream buffer over a file descriptor that keeps the reason of the first failed write, which std::filebuf hides.
 class DescriptorBuffer : public std::streambuf {
@@ -130,7 +111,7 @@ void write_and_sync(const fs::path& path, Descriptor& file, const std::function<
 
 /// Makes the new name last through a power cut. Some file systems cannot sync a folder and say EINVAL: nothing to do.
 void sync_folder(const fs::path& path) {
-  const Descriptor folder(folder_of(path), O_RDONLY | O_DIRECTORY);
+  const Descriptor folder = opened(folder_of(path), O_RDONLY | O_DIRECTORY);
   if (!folder.is_open() || (::fsync(folder.number()) != 0 && errno != EINVAL)) fail(path, errno);
 }
 
@@ -138,7 +119,7 @@ void sync_folder(const fs::path& path) {
 
 void write_atomically(const fs::path& path, const std::function<void(std::ostream&)>& write) {
   TemporaryFile temporary{temporary_path(path)};
-  Descriptor file(temporary.path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW);
+  Descriptor file = opened(temporary.path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW);
   if (!file.is_open()) {
     temporary.kept = true;
     fail(path, errno);

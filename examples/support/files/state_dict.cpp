@@ -38,7 +38,7 @@ struct Holder {
 };
 
 /// `place`: for keys that are neither texts nor whole numbers.
-Name name_of(const PickleValue& key, size_t place) {
+Name entry_name(const PickleValue& key, size_t place) {
   if (is_text(key)) return {key.text, 0, true};
   return {{}, key.is(Kind::Int) ? key.integer : static_cast<int64_t>(place), false};
 }
@@ -72,14 +72,14 @@ std::vector<NamedValue> entries_of(const Holder& holder) {
   const auto& items = holder.values->items;
   switch (holder.layout) {
     case Holder::Layout::KeysAndValues:
-      for (size_t i = 0; i + 1 < items.size(); i += 2) entries.push_back({name_of(*items[i], i / 2), items[i + 1]});
+      for (size_t i = 0; i + 1 < items.size(); i += 2) entries.push_back({entry_name(*items[i], i / 2), items[i + 1]});
       break;
     case Holder::Layout::Elements:
       for (size_t i = 0; i < items.size(); ++i) entries.push_back({{{}, static_cast<int64_t>(i), false}, items[i]});
       break;
     case Holder::Layout::ListsOfTwo:
       for (const PickleValue* item : items) {
-        if (item->items.size() == 2) entries.push_back({name_of(*item->items[0], entries.size()), item->items[1]});
+        if (item->items.size() == 2) entries.push_back({entry_name(*item->items[0], entries.size()), item->items[1]});
       }
   }
   return entries;

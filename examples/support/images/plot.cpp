@@ -1,19 +1,14 @@
 #include "support/images/plot.hpp"
 
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
-#include <memory>
+#include <optional>
 #include <sstream>
 
 #include "support/files/atomic_file.hpp"
+#include "support/process/child.hpp"
 #include "support/process/error.hpp"
 
 namespace mma::examples {
@@ -36,62 +31,18 @@ std::string colour(size_t index, size_t count) {
   return text.data();
 }
 
-struct CloseFile {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
-using AnonymousFile = std::unique_ptr<std::FILE, CloseFile>;
-
-AnonymousFile anonymous_file(const std::string& contents = "") {
-  AnonymousFile file(std::tmpfile());
-  if (!file || std::fwrite(contents.data(), 1, contents.size(), file.get()) != contents.size() ||
-      std::fflush(file.get()) != 0) {
-    throw UserError(std::string("cannot make a temporary file for gnuplot: ") + std::strerror(errno));
-  }
-  std::rewind(file.get());
-  return file;
-}
-
-std::string contents_of(std::FILE* file) {
-  std::string contents;
-  std::array<char, 1 << 16> buffer;
-  std::rewind(file);
-  while (const size_t count = std::fread(buffer.data(), 1, buffer.size(), file)) contents.append(buffer.data(), count);
-  return contents;
-}
-
 std::string last_line(std::string text) {
   text.erase(text.find_last_not_of(" \n") + 1);
   return text.substr(text.find_last_of('\n') + 1);
 }
 
-struct GnuplotResult {
-  bool found = false;
-  bool succeeded = false;
-  std::string output;
-  std::string errors;
-};
-
-/// Files instead of pipes: neither side can block or be killed by the other's end.
-GnuplotResult run_gnuplot(const std::string& script) {
-  const AnonymousFile input = anonymous_file(script);
-  const AnonymousFile output = anonymous_file();
-  const AnonymousFile errors = anonymous_file();
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, fileno(input.get()), STDIN_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, fileno(output.get()), STDOUT_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, fileno(errors.get()), STDERR_FILENO);
-  std::string program = "gnuplot";
-  std::array<char*, 2> arguments = {program.data(), nullptr};
-  pid_t child = 0;
-  const int failure = posix_spawnp(&child, program.c_str(), &actions, nullptr, arguments.data(), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  if (failure != 0) return {};
-
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+/// std::nullopt where there is no gnuplot.
+std::optional<FinishedProgram> run_gnuplot(const std::string& script) {
+  try {
+    return run_to_end({"gnuplot"}, script);
+  } catch (const CannotStart&) {
+    return std::nullopt;
   }
-  return {true, WIFEXITED(status) && WEXITSTATUS(status) == 0, contents_of(output.get()), contents_of(errors.get())};
 }
 
 /// A single-quoted string of gnuplot, in which nothing is special; what it cannot hold is joined on in double quotes.
@@ -287,21 +238,21 @@ std::string sphere_script(const Sphere& sphere) {
 }
 
 void write_drawing(const std::filesystem::path& path, const std::string& script) {
-  const GnuplotResult result = run_gnuplot(script);
-  if (!result.found) {
+  const std::optional<FinishedProgram> result = run_gnuplot(script);
+  if (!result) {
     throw UserError("cannot draw " + path.string() + ": the program gnuplot is not installed (package gnuplot-nox)");
   }
-  if (!result.succeeded || !result.output.starts_with("\x89PNG")) {
-    throw UserError("cannot draw " + path.string() + ": gnuplot failed: " + last_line(result.errors));
+  if (!result->status.succeeded() || !result->output.starts_with("\x89PNG")) {
+    throw UserError("cannot draw " + path.string() + ": gnuplot failed: " + last_line(result->errors));
   }
-  write_atomically(path, [&](std::ostream& stream) { stream << result.output; });
+  write_atomically(path, [&](std::ostream& stream) { stream << result->output; });
 }
 
 }  // namespace
 
 bool plotting_available() {
-  const GnuplotResult result = run_gnuplot("set terminal pngcairo\n");
-  return result.succeeded;
+  const std::optional<FinishedProgram> result = run_gnuplot("set terminal pngcairo\n");
+  return result && result->status.succeeded();
 }
 
 void write_png(const std::filesystem::path& path, const std::vector<Plot>& panels, int columns) {

@@ -1,0 +1,32 @@
+// An open file by its number.
+#pragma once
+
+#include <unistd.h>
+
+#include <utility>
+
+namespace mma::examples {
+
+/// Closed by a leaving scope; a negative number: none.
+class Descriptor {
+ public:
+  explicit Descriptor(int number = -1) : number_(number) {}
+  Descriptor(Descriptor&& other) noexcept : number_(other.release()) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(number_, other.number_);
+    return *this;
+  }
+  ~Descriptor() { close(); }
+
+  bool is_open() const { return number_ >= 0; }
+  int number() const { return number_; }
+  int release() { return std::exchange(number_, -1); }
+
+  /// False when the file system reports, only now, that it could not keep the bytes.
+  bool close() { return !is_open() || ::close(release()) == 0; }
+
+ private:
+  int number_;
+};
+
+}  // namespace mma::examples
