@@ -16,6 +16,7 @@
 #include <ATen/ops/argmin.h>
 #include <ATen/ops/atan2.h>
 #include <ATen/ops/bmm.h>
+#include <ATen/ops/copysign.h>
 #include <ATen/ops/div.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -53,9 +54,9 @@ class Engine final : public nearest::Engine {
  public:
   explicit Engine(Plan plan) : plan_(std::move(plan)), batches_(plan_.matrices), numbers_(plan_, batches_) {
     const at::Tensor units = at::arange(-1, 2, doubles());
-    minus_one_ = units.select(0, 0);
     zero_ = units.select(0, 1);
     signs_ = units.slice(0, 0, 3, 2).unsqueeze(1);
+    own_order_ = (numbers_.own + 0.5) * signs_;
     coefficient_ = at::full({}, coefficient(), doubles());
     square_and_rest_ = at::full({}, 1 + 1e-12, doubles());
     if (plan_.objective.closest_only) {
@@ -85,7 +86,7 @@ class Engine final : public nearest::Engine {
   struct Terms {
     at::Tensor pull;   ///< [rows]: to itself pull b, to its neighbour pull a
     at::Tensor axis;   ///< [rows]: and at that coordinate
-    at::Tensor parts;  ///< [2, rows]: to itself parts[0], to its neighbour parts[1]
+    at::Tensor parts;  ///< [2, rows]: to its neighbour parts[0], to itself parts[1]
   };
 
   at::Tensor example() const { return plan_.matrices.front().rows; }
@@ -162,8 +163,8 @@ class Engine final : public nearest::Engine {
 
   /// Of unit rows [b, n, d] those of the neighbours.
   at::Tensor nearest_units(const Batch& batch, const at::Tensor& unit, const at::Tensor& nearest) const {
-    const at::Tensor index = batch.size() == 1 ? batch.rows_of(nearest)
-                                               : batch.rows_of(nearest) + batch.rows_of(numbers_.start_in_batch);
+    const at::Tensor index =
+        batch.size() == 1 ? batch.rows_of(nearest) : batch.rows_of(nearest) + batch.rows_of(numbers_.start_in_batch);
     return unit.view({batch.rows(), batch.d}).index_select(0, index.view(-1)).view(unit.sizes());
   }
 
@@ -285,17 +286,13 @@ class Engine final : public nearest::Engine {
     const at::Tensor pull = slopes / at::threshold(sine, duplicate() / 2, std::numeric_limits<double>::infinity());
     // The slope of duplicates and antipodes, whose pull is 0; of the others what rounding leaves, 1e-16 of it.
     const at::Tensor left = at::addcmul(slopes, pull, sine, -1);
-    const at::Tensor minus_cosine = at::add(minus_one_, angles, 2 / pairs::pi);  // of an angle of 0 or pi
-    at::Tensor push = left * minus_cosine;
-    negative ? push.clamp_max_(0) : push.clamp_min_(0);  // duplicates part under a positive weight only
-    // -1 or 1 by the order of duplicates, -1 for antipodes, 0 for a row without a neighbour.
-    const at::Tensor order = (numbers_.own - nearest).sub(angles, 1e6).clamp_(-1, 1);
+    at::Tensor push = at::addcmul(left, left, angles, -2 / pairs::pi);  // times the cosine of 0 or pi
+    negative ? push.clamp_min_(0) : push.clamp_max_(0);                 // duplicates part under a positive weight only
     const auto [axis, rest] = parting_axes(rows, dividing, nearest);
-    const at::Tensor parts = at::empty({2, batches_.row_count()}, doubles());
-    at::Tensor own_part = parts.select(0, 0), nearest_part = parts.select(0, 1);
-    at::mul_out(own_part, push.mul_(order), rest.rsqrt());
-    at::mul_out(nearest_part, own_part, minus_cosine);
-    return {pull, axis, parts};
+    // Duplicates in opposite directions by their order, antipodes in one; what a row is to itself comes to 0.
+    const at::Tensor order = at::addcmul(own_order_, nearest, signs_, -1).sub_(angles, 1e12);
+    at::Tensor parts = at::copysign(push.mul_(rest.rsqrt()), order);
+    return {pull, axis, negative ? parts.neg_() : parts};
   }
 
   /// The coordinate along which duplicates part (pairs::first_parting_axis, or the next one), and 1 - a_k^2 there.
@@ -327,7 +324,7 @@ class Engine final : public nearest::Engine {
     const auto part = [&](const at::Tensor& t) { return batch.rows_of(t).unsqueeze(2); };
     const at::Tensor unit = rows / part(dividing);
     const at::Tensor sums = at::empty({2, batch.size(), batch.n, batch.d}, doubles());
-    at::Tensor own = sums.select(0, 0), theirs = sums.select(0, 1);
+    at::Tensor theirs = sums.select(0, 0), own = sums.select(0, 1);
     at::mul_out(own, nearest_units(batch, unit, nearest), part(terms.pull));
     at::mul_out(theirs, unit, part(terms.pull));
     const at::Tensor parts = terms.parts.narrow(1, batch.first_row, batch.rows());
@@ -365,7 +362,7 @@ class Engine final : public nearest::Engine {
   Plan plan_;
   Batches batches_;
   RowNumbers numbers_;
-  at::Tensor minus_one_, zero_, signs_, coefficient_, square_and_rest_, beyond_;  ///< constants on the device
+  at::Tensor zero_, signs_, own_order_, coefficient_, square_and_rest_, beyond_;  ///< constants on the device
 };
 
 inline std::unique_ptr<nearest::Engine> make(Plan plan) { return std::make_unique<Engine>(std::move(plan)); }
