@@ -94,9 +94,9 @@ class Engine final : public nearest::Engine {
   bool of_double() const { return example().scalar_type() == at::kDouble; }
   double duplicate() const { return of_double() ? pairs::duplicate_of_double : pairs::duplicate_of_float; }
 
-  /// f = coefficient (theta + ratio cos theta), or coefficient cos theta.
+  /// f = coefficient (theta + ratio cos theta), or coefficient (-cos theta).
   double coefficient() const {
-    return plan_.objective.of_angle != 0 ? plan_.objective.of_angle : plan_.objective.of_cosine;
+    return plan_.objective.of_angle != 0 ? plan_.objective.of_angle : -plan_.objective.of_cosine;
   }
 
   /// Norms to divide by, `instead` for those of zero rows.
@@ -185,13 +185,13 @@ class Engine final : public nearest::Engine {
     if (f.of_cosine != 0) {
       const bool alone = f.of_angle == 0;
       value = alone ? theta.cos() : at::add(theta, theta.cos(), f.of_cosine / f.of_angle);
-      slope = alone ? at::mul(weights, theta.sin()).neg_()
-                    : at::addcmul(weights, weights, theta.sin(), -f.of_cosine / f.of_angle);
+      slope =
+          alone ? at::mul(weights, theta.sin()) : at::addcmul(weights, weights, theta.sin(), -f.of_cosine / f.of_angle);
     }
     if (f.half_space) {
       slope = at::where(angles > pairs::pi / 2, slope.neg(), slope);
     }
-    return {per_layer(per_matrix(weights, value)), slope};
+    return {per_layer(per_matrix(weights, value, f.of_angle != 0 ? 1 : -1)), slope};
   }
 
   at::Tensor without_end(const at::Tensor& per_matrix) const {
@@ -245,12 +245,12 @@ class Engine final : public nearest::Engine {
     return sums;
   }
 
-  /// The same of products.
-  at::Tensor per_matrix(const at::Tensor& a, const at::Tensor& b) const {
+  /// The same of products, and times a factor.
+  at::Tensor per_matrix(const at::Tensor& a, const at::Tensor& b, double factor) const {
     at::Tensor sums = of_matrices();
     for (const Batch& batch : batches_.all()) {
       at::Tensor part = batch.matrices_of(sums).view({batch.size(), 1, 1});
-      at::bmm_out(part, batch.rows_of(a).unsqueeze(1), batch.rows_of(b).unsqueeze(2));
+      part.baddbmm_(batch.rows_of(a).unsqueeze(1), batch.rows_of(b).unsqueeze(2), 0, factor);
     }
     return sums;
   }
@@ -273,7 +273,7 @@ class Engine final : public nearest::Engine {
     const Terms terms = terms_of(rows, dividing, nearest, of_batches(found.angles), slopes, scale < 0);
     for (size_t k = 0; k < rows.size(); ++k) {
       const Batch& batch = batches_.all()[k];
-      add_to(gradients, batch, gradient_of(batch, rows[k], dividing, nearest, terms), -scale);
+      add_to(gradients, batch, forces_on(batch, rows[k], dividing, nearest, terms), dividing, -scale);
     }
   }
 
@@ -318,9 +318,9 @@ class Engine final : public nearest::Engine {
             at::where(next, rest.select(1, 1), rest.select(1, 0))};
   }
 
-  /// [b, n, d] in the type that rows are computed in.
-  at::Tensor gradient_of(const Batch& batch, const at::Tensor& rows, const at::Tensor& dividing,
-                         const at::Tensor& nearest, const Terms& terms) const {
+  /// The gradient [b, n, d] times the norms, in float64.
+  at::Tensor forces_on(const Batch& batch, const at::Tensor& rows, const at::Tensor& dividing,
+                       const at::Tensor& nearest, const Terms& terms) const {
     const auto part = [&](const at::Tensor& t) { return batch.rows_of(t).unsqueeze(2); };
     const at::Tensor unit = rows / part(dividing);
     const at::Tensor sums = at::empty({2, batch.size(), batch.n, batch.d}, doubles());
@@ -331,9 +331,7 @@ class Engine final : public nearest::Engine {
     sums.scatter_add_(3, part(terms.axis).unsqueeze(0).expand({2, -1, -1, -1}),
                       parts.view({2, batch.size(), batch.n, 1}));
     add_to_nearest(batch, batch.rows_of(nearest), theirs, own);
-    own.addcmul_(unit, (unit * own).sum(-1, true), -1);
-    at::Tensor result = at::empty(own.sizes(), own.options().dtype(of_double() ? at::kDouble : at::kFloat));
-    return at::div_out(result, own, part(dividing));
+    return own.addcmul_(unit, (unit * own).sum(-1, true), -1);
   }
 
   /// to[b, nearest[b, i]] += from[b, i], as products with the matrix of who chose whom: in one order, and in two
@@ -349,8 +347,16 @@ class Engine final : public nearest::Engine {
     }
   }
 
-  void add_to(const std::vector<at::Tensor>& gradients, const Batch& batch, const at::Tensor& gradient,
-              double scale) const {
+  void add_to(const std::vector<at::Tensor>& gradients, const Batch& batch, const at::Tensor& forces,
+              const at::Tensor& dividing, double scale) const {
+    const at::Tensor norms = batch.rows_of(dividing).unsqueeze(2);
+    if (batch.size() == 1) {
+      at::Tensor to = gradients[batch.matrices.front()];
+      to.addcdiv_(batches_.part_of(batch, forces, 0), norms.squeeze(0), scale);
+      return;
+    }
+    at::Tensor gradient = at::empty(forces.sizes(), forces.options().dtype(of_double() ? at::kDouble : at::kFloat));
+    at::div_out(gradient, forces, norms);
     std::vector<at::Tensor> to, from;
     for (int64_t k = 0; k < batch.size(); ++k) {
       to.push_back(gradients[batch.matrices[static_cast<size_t>(k)]]);
