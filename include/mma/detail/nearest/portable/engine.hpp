@@ -137,8 +137,7 @@ class Engine final : public nearest::Engine {
       const Batch& batch = batches_.all()[k];
       const at::Tensor unit = rows[k].div(batch.rows_of(dividing).unsqueeze(2));
       if (!given.defined()) {
-        search(SearchRows(unit, of_double()), plan_.objective.half_space, duplicate(), tile_rows(batch),
-               batch.rows_of(nearest));
+        search(SearchRows(unit), plan_.objective.half_space, duplicate(), tile_rows(batch), batch.rows_of(nearest));
       }
       measure(batch, unit, nearest, lengths);
     }
