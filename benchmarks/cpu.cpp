@@ -14,8 +14,8 @@
 #include <optional>
 #include <string>
 
-#include "common/tensor_file.hpp"
 #include "memory.hpp"
+#include "support/files/tensor_file.hpp"
 #include "weight_sets.hpp"
 
 namespace {

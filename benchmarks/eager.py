@@ -32,8 +32,8 @@ PADDING, CLASSES, WARM_UP = 4, 100, 5
 
 
 def reference_models():
-    """The classes of tests/train/reference_models.py without what that program prints."""
-    path = ROOT / "tests/train/reference_models.py"
+    """The classes of tests/training/models/reference_models.py without what that program prints."""
+    path = ROOT / "tests/training/models/reference_models.py"
     tree = ast.parse(path.read_text())
     tree.body = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom, ast.ClassDef))]
     names = {}

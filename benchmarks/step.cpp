@@ -11,12 +11,13 @@
 #include <iostream>
 #include <memory>
 
-#include "common/error.hpp"
-#include "common/objectives.hpp"
 #include "measure.hpp"
-#include "train/precision.hpp"
-#include "train/recipe.hpp"
-#include "train/training.hpp"
+#include "support/process/error.hpp"
+#include "support/terminal/objectives.hpp"
+#include "train/image_trainer.hpp"
+#include "training/run/device.hpp"
+#include "training/run/training.hpp"
+#include "training/settings/recipe.hpp"
 
 namespace {
 
@@ -63,29 +64,31 @@ Settings settings_of(const Arguments& arguments, const std::string& regularizer)
   Settings settings;
   settings.model = arguments.model;
   settings.dataset = arguments.dataset;
+  settings.data = arguments.data;
   settings.batch = arguments.batch;
   settings.epochs = 1;
   settings.learning_rate = 0.01;
   settings.momentum = 0.9;
-  settings.weight_decay = recipe_for(arguments.model, arguments.dataset).weight_decay;
+  settings.weight_decay = recipe_for(arguments.model, arguments.dataset).values.weight_decay;
   settings.threads = arguments.threads;
   settings.device = arguments.device;
   settings.channels_last = arguments.device == "cpu" && !arguments.no_channels_last;
   settings.regularizer = regularizer;
   if (regularizer != "none") {
     settings.coefficient = objective_named(regularizer, "--regularizers")
-                               .coefficient.value_or(recipe_for(arguments.model, arguments.dataset).coefficient);
+                               .coefficient.value_or(recipe_for(arguments.model, arguments.dataset).values.coefficient);
   }
   return settings;
 }
 
 Candidate candidate(const Arguments& arguments, const Settings& settings, const Dataset& dataset) {
   check(settings);
+  check_device(settings);
   Candidate result;
   result.name = settings.regularizer + (settings.precision == "float32" ? "" : ", " + settings.precision) +
                 (settings.cuda_graph ? ", CUDA graph" : "");
   const CountedMemory counted(arguments, result.held_bytes, result.peak_bytes);
-  result.training = std::make_unique<Training>(settings, dataset);
+  result.training = std::make_unique<Training>(settings, dataset, image_trainer());
   return result;
 }
 
@@ -104,7 +107,7 @@ std::vector<Candidate> candidates_of(const Arguments& arguments) {
     settings.cuda_graph = arguments.cuda_graph;
     all.push_back(settings);
   }
-  const Dataset dataset = prepared(load_dataset(arguments.dataset, arguments.data), all.front());
+  const Dataset dataset = prepared(image_trainer().load(all.front()), all.front());
   std::vector<Candidate> candidates;
   for (const Settings& settings : all) candidates.push_back(candidate(arguments, settings, dataset));
   return candidates;
@@ -172,7 +175,7 @@ int run(int argc, char** argv) {
   app.add_option("--device", arguments.device, "cpu or cuda")->capture_default_str();
   app.add_option("--precision", arguments.precision, "bf16: further rows, the same in that precision")
       ->capture_default_str()
-      ->check(CLI::IsMember(precision_names()));
+      ->check(CLI::IsMember(std::vector<std::string>{"float32", "bf16"}));
   app.add_flag("--cuda-graph", arguments.cuda_graph, "Further rows, the same by a CUDA graph (with --precision: both)");
   app.add_flag("--no-channels-last", arguments.no_channels_last, "Images and filters with contiguous channels");
   app.add_flag("--on-request", arguments.on_request, "A round for each line of stdin, answered by its rows' seconds");

@@ -3,9 +3,9 @@
 #include <CLI/CLI.hpp>
 #include <charconv>
 
-#include "common/error.hpp"
-#include "common/options.hpp"
 #include "mma/version.hpp"
+#include "support/process/error.hpp"
+#include "support/terminal/options.hpp"
 
 namespace mma::examples {
 namespace {

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <cstdio>
 
-#include "common/error.hpp"
-#include "common/plot.hpp"
+#include "support/images/plot.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

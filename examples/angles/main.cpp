@@ -5,8 +5,8 @@
 #include "angles/command_line.hpp"
 #include "angles/histograms.hpp"
 #include "angles/measuring_progress.hpp"
-#include "common/error.hpp"
 #include "mma/report.hpp"
+#include "support/process/error.hpp"
 
 namespace {
 

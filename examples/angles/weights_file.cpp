@@ -4,10 +4,10 @@
 
 #include <algorithm>
 
-#include "common/element_type.hpp"
-#include "common/error.hpp"
-#include "common/made_weights.hpp"
-#include "common/tensor_file.hpp"
+#include "support/files/element_type.hpp"
+#include "support/files/made_weights.hpp"
+#include "support/files/tensor_file.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

@@ -7,8 +7,8 @@
 #include <optional>
 #include <system_error>
 
-#include "common/error.hpp"
-#include "common/numpy_pickle.hpp"
+#include "support/files/numpy_pickle.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

@@ -9,8 +9,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "common/unpickler.hpp"
 #include "faces/pairs_file.hpp"
+#include "support/files/unpickler.hpp"
 
 namespace mma::examples {
 

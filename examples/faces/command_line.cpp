@@ -4,10 +4,10 @@
 
 #include <CLI/CLI.hpp>
 
-#include "common/error.hpp"
-#include "common/options.hpp"
 #include "faces/networks.hpp"
 #include "mma/version.hpp"
+#include "support/process/error.hpp"
+#include "support/terminal/options.hpp"
 
 namespace mma::examples {
 namespace {
@@ -102,10 +102,7 @@ std::optional<FacesArguments> read_faces_command_line(int argc, char** argv) {
   add_face_train_options(*train_app, train);
   if (!parsed(app, argc, argv)) return std::nullopt;
   if (verify_app->parsed()) return verify;
-  if (train_app->parsed()) {
-    check_face_train_options(*train_app);
-    return train;
-  }
+  if (train_app->parsed()) return train;
   std::cout << app.help();
   return std::nullopt;
 }

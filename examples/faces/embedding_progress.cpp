@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <iostream>
 
-#include "common/terminal.hpp"
+#include "support/terminal/terminal.hpp"
 
 namespace mma::examples {
 namespace {

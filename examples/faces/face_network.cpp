@@ -8,10 +8,10 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "common/error.hpp"
-#include "common/tensor_file.hpp"
 #include "faces/networks.hpp"
-#include "train/weights.hpp"
+#include "support/files/tensor_file.hpp"
+#include "support/process/error.hpp"
+#include "training/models/weights.hpp"
 
 namespace mma::examples {
 namespace {

@@ -6,9 +6,10 @@
 #include <iostream>
 #include <set>
 
-#include "common/error.hpp"
+#include "faces/face_settings.hpp"
 #include "faces/identities.hpp"
 #include "faces/pairs_file.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {
@@ -38,7 +39,7 @@ std::vector<std::string> identities_in(const std::string& path, const std::vecto
 }
 
 Dataset load_identities(const Settings& settings) {
-  const FaceSettings& faces = *settings.faces;
+  const FaceSettings faces = face_settings(settings);
   IdentityOptions options;
   options.image.channels = faces.channels;
   options.minimum_images = faces.minimum_images;
@@ -54,7 +55,7 @@ Dataset load_identities(const Settings& settings) {
 }
 
 std::shared_ptr<ImageClassifier> make_face_classifier(const Settings& settings, ImageShape image, int64_t identities) {
-  const FaceSettings& faces = *settings.faces;
+  const FaceSettings faces = face_settings(settings);
   auto embedding = make_embedding_network(settings.model, image, faces.embedding, settings.dropout);
   const ArcFaceOptions head = ArcFaceOptions(embedding->embedding(), identities)
                                   .scale(faces.scale)

@@ -4,7 +4,7 @@
 #include <mma/arcface.hpp>
 
 #include "faces/networks.hpp"
-#include "train/trainer.hpp"
+#include "training/run/trainer.hpp"
 
 namespace mma::examples {
 

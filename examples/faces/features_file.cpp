@@ -6,7 +6,7 @@
 #include <sstream>
 #include <unordered_map>
 
-#include "common/error.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

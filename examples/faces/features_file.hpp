@@ -5,8 +5,8 @@
 
 #include <filesystem>
 
-#include "common/tensor_file.hpp"
 #include "faces/pairs_file.hpp"
+#include "support/files/tensor_file.hpp"
 
 namespace mma::examples {
 

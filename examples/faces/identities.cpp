@@ -9,10 +9,10 @@
 #include <iostream>
 #include <set>
 
-#include "common/error.hpp"
-#include "common/image_decoding.hpp"
-#include "common/image_file.hpp"
-#include "common/image_folder.hpp"
+#include "support/images/image_decoding.hpp"
+#include "support/images/image_file.hpp"
+#include "support/images/image_folder.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "faces/networks.hpp"
-#include "train/datasets.hpp"
+#include "training/data/dataset.hpp"
 
 namespace mma::examples {
 

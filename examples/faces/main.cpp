@@ -1,9 +1,9 @@
 // mma-faces: trains and verifies networks that tell faces apart.
 #include <iostream>
 
-#include "common/error.hpp"
-#include "common/threads.hpp"
 #include "faces/command_line.hpp"
+#include "support/process/error.hpp"
+#include "support/process/threads.hpp"
 
 namespace {
 

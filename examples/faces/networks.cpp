@@ -12,7 +12,7 @@
 #include <algorithm>
 #include <array>
 
-#include "common/error.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

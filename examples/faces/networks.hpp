@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "train/models.hpp"
+#include "training/models/network.hpp"
 
 namespace mma::examples {
 

@@ -5,10 +5,10 @@
 #include <memory>
 #include <utility>
 
-#include "common/error.hpp"
-#include "common/image_file.hpp"
 #include "faces/bin_file.hpp"
 #include "faces/networks.hpp"
+#include "support/images/image_file.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 

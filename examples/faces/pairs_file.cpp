@@ -10,9 +10,9 @@
 #include <string_view>
 #include <utility>
 
-#include "common/error.hpp"
-#include "common/image_folder.hpp"
-#include "common/terminal.hpp"
+#include "support/images/image_folder.hpp"
+#include "support/process/error.hpp"
+#include "support/terminal/terminal.hpp"
 
 namespace mma::examples {
 namespace {

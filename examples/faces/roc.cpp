@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "common/error.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 

@@ -1,24 +1,19 @@
 // mma-faces train: ArcFace and ArcFace+ (Eq 15) on image folders, by the same runs as mma-train's.
 #pragma once
 
-#include "train/command_line.hpp"
-#include "train/progress.hpp"
-#include "train/settings.hpp"
+#include "training/run/progress.hpp"
+#include "faces/face_settings.hpp"
+#include "training/settings/run_arguments.hpp"
 
 namespace mma::examples {
 
 /// What was given beside what mma-train knows too.
 struct FaceTrainArguments {
-  Arguments common;
-  FaceSettings faces;
-  bool grey = false;
+  RunArguments common;
+  Given faces;  ///< of face_options()
 };
 
 void add_face_train_options(CLI::App& app, FaceTrainArguments& arguments);
-
-/// Once they are read. A resumed run keeps what it is: throws UserError that names the first option that would change
-/// it.
-void check_face_train_options(const CLI::App& app);
 
 /// Checked. Throws UserError that names the flag.
 Settings settings_of_new_face_run(const FaceTrainArguments& arguments);

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "common/plot.hpp"
-#include "common/terminal.hpp"
+#include "support/images/plot.hpp"
+#include "support/terminal/terminal.hpp"
 
 namespace mma::examples {
 namespace {

@@ -11,13 +11,13 @@
 #include <optional>
 #include <set>
 
-#include "common/error.hpp"
-#include "common/plot.hpp"
 #include "faces/embedding_progress.hpp"
 #include "faces/face_network.hpp"
 #include "faces/features_file.hpp"
 #include "faces/pair_set.hpp"
 #include "faces/verification_report.hpp"
+#include "support/images/plot.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

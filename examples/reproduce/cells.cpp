@@ -2,9 +2,9 @@
 
 #include <cmath>
 
-#include "common/table.hpp"
-#include "common/terminal.hpp"
 #include "reproduce/statistics.hpp"
+#include "support/terminal/table.hpp"
+#include "support/terminal/terminal.hpp"
 
 namespace mma::examples {
 

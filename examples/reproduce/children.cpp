@@ -12,7 +12,7 @@
 #include <chrono>
 #include <cstring>
 
-#include "common/error.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

@@ -8,9 +8,9 @@
 #include <set>
 #include <thread>
 
-#include "common/error.hpp"
-#include "common/options.hpp"
 #include "mma/version.hpp"
+#include "support/process/error.hpp"
+#include "support/terminal/options.hpp"
 
 namespace mma::examples {
 namespace {

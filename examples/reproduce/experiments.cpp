@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "common/error.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

@@ -1,7 +1,7 @@
 #include "reproduce/first_layer.hpp"
 
 #include "angles/weights_file.hpp"
-#include "train/run.hpp"
+#include "training/run/run.hpp"
 
 namespace mma::examples {
 namespace {

@@ -2,9 +2,9 @@
 #include <filesystem>
 #include <iostream>
 
-#include "common/error.hpp"
 #include "reproduce/command_line.hpp"
 #include "reproduce/reproduction.hpp"
+#include "support/process/error.hpp"
 
 namespace {
 

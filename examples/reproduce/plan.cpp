@@ -6,9 +6,11 @@
 #include <nlohmann/json.hpp>
 #include <tuple>
 
-#include "common/error.hpp"
 #include "reproduce/run_state.hpp"
-#include "train/command_line.hpp"
+#include "support/process/error.hpp"
+#include "training/run/device.hpp"
+#include "training/settings/new_run.hpp"
+#include "training/settings/run_arguments.hpp"
 
 namespace mma::examples {
 namespace {
@@ -42,13 +44,12 @@ Words words_of_new_run(const Variant& variant, uint64_t seed, const PlanOptions&
 }
 
 /// What mma-train would make of the words.
-Settings settings_of(Words words) {
-  words.insert(words.begin(), "mma-train");
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  std::optional<Arguments> arguments = read_command_line(static_cast<int>(argv.size()), argv.data());
-  arguments->data = "not yet known";
-  return settings_of_new_run(*arguments);
+Settings settings_of(const Words& words) {
+  RunArguments arguments = run_arguments_of(words);
+  arguments.given["data"] = "not yet known";
+  Settings settings = settings_of_new_run(arguments.given);
+  check_device(settings);
+  return settings;
 }
 
 /// Of one image of 32 x 32 pixels, forward: multiply-adds of the convolutions and the last layer, in millions.

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "reproduce/experiments.hpp"
-#include "train/settings.hpp"
+#include "training/settings/settings.hpp"
 
 namespace mma::examples {
 

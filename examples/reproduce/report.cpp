@@ -6,10 +6,10 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "common/machine.hpp"
-#include "common/terminal.hpp"
 #include "reproduce/cells.hpp"
 #include "reproduce/statistics.hpp"
+#include "support/process/machine.hpp"
+#include "support/terminal/terminal.hpp"
 
 namespace mma::examples {
 namespace {

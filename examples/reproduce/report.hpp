@@ -4,9 +4,9 @@
 
 #include <string>
 
-#include "common/table.hpp"
 #include "reproduce/first_layer.hpp"
 #include "reproduce/results.hpp"
+#include "support/terminal/table.hpp"
 
 namespace mma::examples {
 

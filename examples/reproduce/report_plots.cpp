@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "angles/histograms.hpp"
-#include "common/plot.hpp"
 #include "reproduce/statistics.hpp"
+#include "support/images/plot.hpp"
 
 namespace mma::examples {
 namespace {

@@ -11,15 +11,15 @@
 #include <set>
 #include <thread>
 
-#include "common/atomic_file.hpp"
-#include "common/error.hpp"
-#include "common/interruption.hpp"
-#include "common/plot.hpp"
-#include "common/terminal.hpp"
 #include "reproduce/children.hpp"
 #include "reproduce/report.hpp"
 #include "reproduce/report_plots.hpp"
 #include "reproduce/time_left.hpp"
+#include "support/files/atomic_file.hpp"
+#include "support/images/plot.hpp"
+#include "support/process/error.hpp"
+#include "support/process/interruption.hpp"
+#include "support/terminal/terminal.hpp"
 
 namespace mma::examples {
 namespace {

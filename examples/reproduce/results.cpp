@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "common/error.hpp"
-#include "train/recorded_run.hpp"
+#include "support/process/error.hpp"
+#include "training/run/recorded_run.hpp"
 
 namespace mma::examples {
 namespace {

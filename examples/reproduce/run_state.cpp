@@ -3,23 +3,23 @@
 #include <c10/util/StringUtil.h>
 
 #include <algorithm>
-#include <array>
 #include <fstream>
 
-#include "common/error.hpp"
-#include "train/checkpoint.hpp"
-#include "train/recorded_run.hpp"
-#include "train/run.hpp"
+#include "support/process/error.hpp"
+#include "training/run/checkpoint.hpp"
+#include "training/run/recorded_run.hpp"
+#include "training/run/run.hpp"
+#include "training/settings/table.hpp"
 
 namespace mma::examples {
 namespace {
 
 using nlohmann::ordered_json;
 
-/// Decide where and how a run is computed, not what.
-constexpr std::array<std::string_view, 9> of_the_machine = {
-    "data",          "recipe",           "device",        "threads",        "cuda_graph",
-    "channels_last", "checkpoint_steps", "deterministic", "cudnn_benchmark"};
+/// Whether it decides where and how a run is computed, not what.
+bool is_of_machine(const std::string& key) {
+  return std::ranges::any_of(run_options(), [&](const auto& row) { return row.key == key && row.of_machine; });
+}
 
 /// A member that one of them lacks, as one of another version, has its default.
 std::string first_difference(const ordered_json& found, const ordered_json& wanted) {
@@ -29,7 +29,7 @@ std::string first_difference(const ordered_json& found, const ordered_json& want
     return defaults.contains(name) ? defaults[name] : ordered_json();
   };
   for (const auto& [name, member] : wanted.items()) {
-    if (std::ranges::find(of_the_machine, name) != of_the_machine.end()) continue;
+    if (is_of_machine(name)) continue;
     const ordered_json there = value(found, name);
     if (there != member) return c10::str("its ", name, " is ", there.dump(), ", not ", member.dump());
   }

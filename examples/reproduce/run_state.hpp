@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "train/metrics.hpp"
-#include "train/settings.hpp"
+#include "training/run/metrics.hpp"
+#include "training/settings/settings.hpp"
 
 namespace mma::examples {
 

@@ -1,7 +1,7 @@
 #include "reproduce/time_left.hpp"
 
-#include "common/terminal.hpp"
 #include "reproduce/statistics.hpp"
+#include "support/terminal/terminal.hpp"
 
 namespace mma::examples {
 namespace {

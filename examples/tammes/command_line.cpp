@@ -3,9 +3,9 @@
 #include <CLI/CLI.hpp>
 #include <mma/version.hpp>
 
-#include "common/error.hpp"
-#include "common/objectives.hpp"
-#include "common/options.hpp"
+#include "support/process/error.hpp"
+#include "support/terminal/objectives.hpp"
+#include "support/terminal/options.hpp"
 #include "tammes/points_file.hpp"
 
 namespace mma::examples {

@@ -12,10 +12,10 @@
 #include <iostream>
 #include <numbers>
 
-#include "common/atomic_file.hpp"
-#include "common/error.hpp"
-#include "common/objectives.hpp"
-#include "common/plot.hpp"
+#include "support/files/atomic_file.hpp"
+#include "support/images/plot.hpp"
+#include "support/process/error.hpp"
+#include "support/terminal/objectives.hpp"
 
 namespace mma::examples {
 namespace {

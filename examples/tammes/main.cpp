@@ -1,7 +1,7 @@
 // mma-tammes: points on a sphere with a large minimal angle; the paper's Table 1 and Figure 2.
 #include <ATen/Parallel.h>
 
-#include "common/error.hpp"
+#include "support/process/error.hpp"
 #include "tammes/command_line.hpp"
 #include "tammes/gradients.hpp"
 

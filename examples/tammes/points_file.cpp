@@ -16,8 +16,8 @@
 #include <regex>
 #include <string_view>
 
-#include "common/atomic_file.hpp"
-#include "common/error.hpp"
+#include "support/files/atomic_file.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

@@ -5,8 +5,8 @@
 #include <iostream>
 #include <mma/angles.hpp>
 
-#include "common/interruption.hpp"
-#include "common/terminal.hpp"
+#include "support/process/interruption.hpp"
+#include "support/terminal/terminal.hpp"
 
 namespace mma::examples {
 namespace {

@@ -10,11 +10,11 @@
 #include <mma/angles.hpp>
 #include <thread>
 
-#include "common/error.hpp"
-#include "common/interruption.hpp"
-#include "common/objectives.hpp"
-#include "common/plot.hpp"
-#include "common/terminal.hpp"
+#include "support/images/plot.hpp"
+#include "support/process/error.hpp"
+#include "support/process/interruption.hpp"
+#include "support/terminal/objectives.hpp"
+#include "support/terminal/terminal.hpp"
 #include "tammes/known_values.hpp"
 #include "tammes/points_file.hpp"
 #include "tammes/polish.hpp"

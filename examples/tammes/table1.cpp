@@ -14,13 +14,13 @@
 #include <sstream>
 #include <thread>
 
-#include "common/atomic_file.hpp"
-#include "common/error.hpp"
-#include "common/interruption.hpp"
-#include "common/machine.hpp"
-#include "common/objectives.hpp"
-#include "common/table.hpp"
-#include "common/terminal.hpp"
+#include "support/files/atomic_file.hpp"
+#include "support/process/error.hpp"
+#include "support/process/interruption.hpp"
+#include "support/process/machine.hpp"
+#include "support/terminal/objectives.hpp"
+#include "support/terminal/table.hpp"
+#include "support/terminal/terminal.hpp"
 #include "tammes/known_values.hpp"
 #include "tammes/points_file.hpp"
 #include "tammes/solve.hpp"

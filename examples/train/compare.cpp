@@ -8,11 +8,11 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "common/error.hpp"
-#include "common/table.hpp"
-#include "train/recorded_run.hpp"
-#include "train/run_plots.hpp"
-#include "train/settings.hpp"
+#include "support/process/error.hpp"
+#include "support/terminal/table.hpp"
+#include "training/run/recorded_run.hpp"
+#include "training/run/run_plots.hpp"
+#include "training/settings/settings.hpp"
 
 namespace mma::examples {
 namespace {

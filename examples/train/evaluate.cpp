@@ -6,32 +6,16 @@
 #include <iomanip>
 #include <iostream>
 
-#include "common/error.hpp"
-#include "train/checkpoint.hpp"
-#include "train/training.hpp"
-#include "train/weights.hpp"
+#include "support/process/error.hpp"
+#include "training/models/weights.hpp"
+#include "training/settings/new_run.hpp"
+#include "training/run/checkpoint.hpp"
+#include "train/image_trainer.hpp"
+#include "training/run/device.hpp"
+#include "training/run/training.hpp"
 
 namespace mma::examples {
 namespace {
-
-/// What the command line says, and where it is silent, what a checkpoint knows about itself.
-Settings settings_of_evaluation(const Arguments& arguments, const std::optional<RunRecord>& record) {
-  Arguments completed = arguments;
-  if (record) {
-    const Settings& own = record->settings;
-    if (arguments.model && *arguments.model != own.model) {
-      throw UserError(c10::str(*arguments.evaluate, " holds a ", own.model, ", not a ", *arguments.model));
-    }
-    completed.model = own.model;
-    if (!arguments.dataset) completed.dataset = own.dataset;
-    if (!arguments.data && *completed.dataset == own.dataset) completed.data = own.data;
-    if (!arguments.seed) completed.seed = own.seed;
-    if (!arguments.threads) completed.threads = own.threads;
-    if (!arguments.precision) completed.precision = own.precision;
-    if (!arguments.channels_last) completed.channels_last = own.channels_last;
-  }
-  return settings_of_new_run(completed);
-}
 
 /// The last tensor of a network is the bias of its classifier: one number a class.
 void check_classes(const NamedTensors& source, const ImageClassifier& model, const Dataset& dataset,
@@ -47,15 +31,31 @@ void check_classes(const NamedTensors& source, const ImageClassifier& model, con
 
 }  // namespace
 
+Settings settings_of_evaluation(const Arguments& arguments, const std::optional<RunRecord>& record) {
+  Given given = arguments.run.given;
+  if (!record) return settings_of_new_run(given);
+  const Settings& own = record->settings;
+  if (given.contains("model") && given["model"] != own.model) {
+    throw UserError(c10::str(*arguments.evaluate, " holds a ", own.model, ", not a ", text(given["model"])));
+  }
+  const bool other_images = given.contains("dataset") && given["dataset"] != own.dataset;
+  for (const OptionRow<Settings>& row : run_options()) {
+    if (!row.for_evaluation || given.contains(row.key) || (other_images && row.key == run_option("data").key)) continue;
+    given[row.key] = value_of(row, own);
+  }
+  return settings_of_new_run(given);
+}
+
 void evaluate_weights(const Arguments& arguments, std::ostream& stream) {
   const std::string& path = *arguments.evaluate;
   const TensorFile file = read_tensor_file(path, arguments.key.value_or(""));
   const std::optional<RunRecord> record = record_in(file, path);
   const Settings settings = settings_of_evaluation(arguments, record);
+  check_device(settings);
   at::set_num_threads(static_cast<int>(settings.threads));
 
-  const Dataset dataset = prepared(load_dataset(settings.dataset, settings.data), settings);
-  const auto model = make_network(settings, dataset);
+  const Dataset dataset = prepared(image_trainer().load(settings), settings);
+  const auto model = make_network(settings, dataset, image_trainer());
   const NamedTensors state = state_of(*model);
   const FittedTensors weights =
       record ? FittedTensors{tensors_under(file, checkpoint_model_prefix), ""} : fitted_to(state, file.tensors);

@@ -1,12 +1,13 @@
 // mma-train: trains image classifiers with and without MMA regularization, resumes, evaluates and compares them.
 #include <iostream>
 
-#include "common/error.hpp"
-#include "common/threads.hpp"
-#include "train/command_line.hpp"
+#include "support/process/error.hpp"
+#include "support/process/threads.hpp"
 #include "train/compare.hpp"
 #include "train/evaluate.hpp"
-#include "train/run.hpp"
+#include "training/run/run.hpp"
+#include "train/command_line.hpp"
+#include "train/train.hpp"
 
 namespace {
 
@@ -19,12 +20,12 @@ int run(int argc, char** argv) {
     compare_runs(arguments->compare, {arguments->layers, arguments->markdown, arguments->plot}, std::cout);
     return 0;
   }
-  if (exports_without_training(*arguments)) {
-    export_weights(RunFolder{*arguments->out}.checkpoint(), *arguments->exported);
+  if (exports_without_training(arguments->run)) {
+    export_weights(RunFolder{*arguments->run.out}.checkpoint(), *arguments->run.exported);
     return 0;
   }
   wait_without_spinning(argv);
-  if (!arguments->evaluate) return train(*arguments, *progress_on_stdout());
+  if (!arguments->evaluate) return train(arguments->run, *progress_on_stdout());
   evaluate_weights(*arguments, std::cout);
   return 0;
 }

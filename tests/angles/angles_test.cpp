@@ -13,10 +13,10 @@
 #include <nlohmann/json.hpp>
 #include <numbers>
 
-#include "../common/test_files.hpp"
+#include "../support/test_files.hpp"
 #include "angles/measuring_progress.hpp"
-#include "common/plot.hpp"
-#include "common/tensor_file.hpp"
+#include "support/files/tensor_file.hpp"
+#include "support/images/plot.hpp"
 
 namespace mma::examples {
 namespace {

@@ -7,10 +7,10 @@
 #include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
 
-#include "../common/test_files.hpp"
-#include "common/error.hpp"
-#include "common/image_file.hpp"
+#include "../support/test_files.hpp"
 #include "faces/pair_set.hpp"
+#include "support/images/image_file.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

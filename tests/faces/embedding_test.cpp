@@ -9,10 +9,10 @@
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
-#include "../common/test_files.hpp"
-#include "common/error.hpp"
+#include "../support/test_files.hpp"
 #include "faces/embedding_progress.hpp"
 #include "faces/features_file.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

@@ -10,8 +10,8 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "../common/test_files.hpp"
-#include "common/error.hpp"
+#include "../support/test_files.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

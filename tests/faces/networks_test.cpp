@@ -13,7 +13,7 @@
 #include <set>
 
 #include "../formula_weights.hpp"
-#include "common/error.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <sstream>
 
-#include "../common/test_files.hpp"
-#include "common/error.hpp"
+#include "../support/test_files.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

@@ -11,10 +11,10 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "../common/test_files.hpp"
-#include "common/error.hpp"
+#include "../support/test_files.hpp"
 #include "faces/embedding.hpp"
 #include "faces/roc.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

@@ -7,7 +7,8 @@
 
 #include "../child_process.hpp"
 #include "../temporary_folder.hpp"
-#include "../train/run_files.hpp"
+#include "../training/run/run_files.hpp"
+#include "faces/face_settings.hpp"
 #include "faces/face_trainer.hpp"
 
 namespace mma::tests {
@@ -169,7 +170,7 @@ TEST_F(TrainFaces, RefusesBadInputInOneSentence) {
   expect_success(run_into("run", {"--epochs", "1"}));
   EXPECT_CONTAINS(refusal(run_into("run")), "already holds a run");
   EXPECT_CONTAINS(refusal({MMA_FACES_PROGRAM, "train", "--resume", "--out", at("run"), "--margin", "0.2"}),
-                  "--margin belongs to a new run");
+                  "--margin 0.2 contradicts the run in " + at("run") + ", which has 0.5");
   EXPECT_CONTAINS(refusal({MMA_FACES_PROGRAM, "train", "--resume", "--out", at("run"), "--seed", "7"}),
                   "--seed 7 contradicts the run");
   ChildProcess other({MMA_TRAIN_PROGRAM, "--resume", "--out", at("run")});
@@ -198,10 +199,7 @@ TEST(FaceTrainer, AddsTheMarginToTheLabelAlone) {
   ::at::manual_seed(1);
   examples::Settings settings;
   settings.model = "ir-small";
-  settings.faces.emplace();
-  settings.faces->channels = 1;
-  settings.faces->scale = 8;
-  settings.faces->angular_margin = 0.3;
+  examples::set_face_settings({.channels = 1, .angular_margin = 0.3, .scale = 8}, settings);
   const auto network = examples::face_trainer().make_network(settings, {1, 112}, 7);
   network->eval();
   const c10::NoGradGuard no_grad;

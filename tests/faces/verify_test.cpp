@@ -14,11 +14,11 @@
 #include <nlohmann/json.hpp>
 
 #include "../child_process.hpp"
-#include "../common/test_files.hpp"
-#include "common/plot.hpp"
-#include "common/tensor_file.hpp"
+#include "../support/test_files.hpp"
 #include "faces/networks.hpp"
-#include "train/weights.hpp"
+#include "support/files/tensor_file.hpp"
+#include "support/images/plot.hpp"
+#include "training/models/weights.hpp"
 
 namespace mma::examples {
 namespace {

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "../train/tiny_data.hpp"
+#include "../training/run/tiny_data.hpp"
 #include "reproduce/plan.hpp"
 
 namespace mma::tests {

@@ -9,8 +9,8 @@
 
 #include "../child_process.hpp"
 #include "../temporary_folder.hpp"
-#include "../train/jpeg_files.hpp"
-#include "../train/run_files.hpp"
+#include "../training/data/jpeg_files.hpp"
+#include "../training/run/run_files.hpp"
 
 namespace mma::tests {
 namespace {

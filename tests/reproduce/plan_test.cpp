@@ -7,10 +7,10 @@
 #include <set>
 
 #include "../temporary_folder.hpp"
-#include "common/error.hpp"
 #include "made_runs.hpp"
 #include "reproduce/run_state.hpp"
 #include "reproduce/time_left.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

@@ -8,10 +8,10 @@
 #include <cmath>
 
 #include "../temporary_folder.hpp"
-#include "common/plot.hpp"
-#include "common/tensor_file.hpp"
 #include "made_runs.hpp"
 #include "reproduce/report_plots.hpp"
+#include "support/files/tensor_file.hpp"
+#include "support/images/plot.hpp"
 
 namespace mma::examples {
 namespace {

@@ -8,8 +8,8 @@
 #include <regex>
 
 #include "../child_process.hpp"
-#include "../common/test_files.hpp"
-#include "common/plot.hpp"
+#include "../support/test_files.hpp"
+#include "support/images/plot.hpp"
 #include "tammes/points_file.hpp"
 
 namespace mma::examples {

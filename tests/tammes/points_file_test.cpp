@@ -9,8 +9,8 @@
 
 #include <sstream>
 
-#include "../common/test_files.hpp"
-#include "common/error.hpp"
+#include "../support/test_files.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {

@@ -6,9 +6,9 @@
 #include <sstream>
 
 #include "../temporary_folder.hpp"
-#include "common/error.hpp"
-#include "common/plot.hpp"
-#include "tiny_data.hpp"
+#include "../training/run/tiny_data.hpp"
+#include "support/images/plot.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {
@@ -133,8 +133,7 @@ TEST_F(Compare, RefusesAFolderWithoutARun) {
 
 TEST_F(Compare, RefusesForeignFiles) {
   write_run("foreign", "mma", 1, "{\"epoch\": 1}\n");
-  EXPECT_EQ(refusal("foreign"),
-            "the metrics.jsonl in " + run("foreign") + " is not one that mma-train wrote");
+  EXPECT_EQ(refusal("foreign"), "the metrics.jsonl in " + run("foreign") + " is not one that mma-train wrote");
 }
 
 TEST_F(Compare, RefusesARunWithoutAFinishedEpoch) {

@@ -6,7 +6,7 @@
 
 #include "../child_process.hpp"
 #include "../temporary_folder.hpp"
-#include "run_files.hpp"
+#include "../training/run/run_files.hpp"
 
 namespace mma::tests {
 namespace {

@@ -5,8 +5,8 @@
 #include <csignal>
 
 #include "../temporary_folder.hpp"
-#include "run_files.hpp"
-#include "train/run.hpp"
+#include "../training/run/run_files.hpp"
+#include "train/train.hpp"
 
 namespace mma::examples {
 namespace {
@@ -53,26 +53,26 @@ class Resume : public testing::Test {
 
   Resume() { mma::tests::write_tiny_fashion_mnist(folder_ / "data", 20, 20); }
 
-  Arguments arguments(const fs::path& out) const {
-    Arguments arguments;
-    arguments.model = "resnet20";
-    arguments.dataset = "fashion-mnist";
-    arguments.data = folder_ / "data";
-    arguments.epochs = 2;
-    arguments.batch = 8;
-    arguments.threads = 1;
+  RunArguments arguments(const fs::path& out) const {
+    RunArguments arguments;
+    arguments.given["model"] = "resnet20";
+    arguments.given["dataset"] = "fashion-mnist";
+    arguments.given["data"] = (folder_ / "data").string();
+    arguments.given["epochs"] = 2;
+    arguments.given["batch"] = 8;
+    arguments.given["threads"] = 1;
     arguments.out = out;
     return arguments;
   }
 
-  static Arguments resuming(const fs::path& out) {
-    Arguments arguments;
+  static RunArguments resuming(const fs::path& out) {
+    RunArguments arguments;
     arguments.resume = true;
     arguments.out = out;
     return arguments;
   }
 
-  static int uninterrupted(const Arguments& arguments) {
+  static int uninterrupted(const RunArguments& arguments) {
     InterruptingProgress progress(0, never);
     return train(arguments, progress);
   }
@@ -111,8 +111,8 @@ TEST_F(Resume, ManyTimesEndsWithTheSameBits) {
 }
 
 TEST_F(Resume, FromACheckpointWithinAnEpochEndsWithTheSameBits) {
-  Arguments often = arguments(folder_ / "whole");
-  often.checkpoint_steps = 2;
+  RunArguments often = arguments(folder_ / "whole");
+  often.given["checkpoint_steps"] = 2;
   ASSERT_EQ(uninterrupted(often), 0);
   ASSERT_EQ(uninterrupted(arguments(folder_ / "seldom")), 0);
   expect_equal_runs(folder_ / "whole", folder_ / "seldom");
@@ -146,8 +146,8 @@ TEST_F(Resume, WithAnotherThreadCountWarns) {
   const fs::path out = folder_ / "threads";
   InterruptingProgress first(SIGTERM, 1);
   ASSERT_EQ(train(arguments(out), first), 143);
-  Arguments more = resuming(out);
-  more.threads = 2;
+  RunArguments more = resuming(out);
+  more.given["threads"] = 2;
   InterruptingProgress progress(0, never);
   EXPECT_EQ(train(more, progress), 0);
   EXPECT_EQ(at::get_num_threads(), 2);
@@ -155,8 +155,8 @@ TEST_F(Resume, WithAnotherThreadCountWarns) {
 }
 
 TEST_F(Resume, InBfloat16EndsWithTheSameBits) {
-  Arguments bf16 = arguments(folder_ / "whole");
-  bf16.precision = "bf16";
+  RunArguments bf16 = arguments(folder_ / "whole");
+  bf16.given["precision"] = "bf16";
   ASSERT_EQ(uninterrupted(bf16), 0);
   bf16.out = folder_ / "interrupted";
   InterruptingProgress progress(SIGTERM, steps_per_epoch + 1);
@@ -169,13 +169,13 @@ TEST_F(Resume, InBfloat16EndsWithTheSameBits) {
 }
 
 TEST_F(Resume, WithDropoutAndAutoAugmentEndsWithTheSameBits) {
-  Arguments drawing = arguments(folder_ / "whole");
-  drawing.model = "wrn-16-8";
-  drawing.dropout = 0.3;
-  drawing.autoaugment = true;
-  drawing.cutout = 8;
-  drawing.epochs = 1;
-  drawing.limit_test = 4;
+  RunArguments drawing = arguments(folder_ / "whole");
+  drawing.given["model"] = "wrn-16-8";
+  drawing.given["dropout"] = 0.3;
+  drawing.given["autoaugment"] = true;
+  drawing.given["cutout"] = 8;
+  drawing.given["epochs"] = 1;
+  drawing.given["limit_test"] = 4;
   ASSERT_EQ(uninterrupted(drawing), 0);
   drawing.out = folder_ / "interrupted";
   InterruptingProgress progress(SIGTERM, 1);
@@ -185,8 +185,8 @@ TEST_F(Resume, WithDropoutAndAutoAugmentEndsWithTheSameBits) {
 }
 
 TEST_F(Resume, WorksWithoutTheRegularizerToo) {
-  Arguments plain = arguments(folder_ / "whole");
-  plain.regularizer = "none";
+  RunArguments plain = arguments(folder_ / "whole");
+  plain.given["regularizer"] = "none";
   ASSERT_EQ(uninterrupted(plain), 0);
   plain.out = folder_ / "interrupted";
   InterruptingProgress progress(SIGTERM, steps_per_epoch + 1);

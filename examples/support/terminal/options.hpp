@@ -1,0 +1,51 @@
+// A program's options by CLI11: sections of its help, and reading them.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+#include <utility>
+
+#include "support/process/error.hpp"
+
+namespace mma::examples {
+
+/// The options of one section of the help.
+class OptionSection {
+ public:
+  OptionSection(CLI::App& app, std::string title) : app_(app), title_(std::move(title)) {}
+
+  template <class T>
+  CLI::Option* option(const char* name, const char* type, T& value, const std::string& text) {
+    return app_.add_option(name, value, text)->type_name(type)->group(title_);
+  }
+  /// What is read is handed to `take`.
+  template <class T>
+  CLI::Option* taken_option(const char* name, const char* type, const std::function<void(const T&)>& take,
+                            const std::string& text) {
+    return app_.add_option_function<T>(name, take, text)->type_name(type)->group(title_);
+  }
+  CLI::Option* flag(const char* name, const std::function<void()>& raised, const std::string& text) {
+    return app_.add_flag_callback(name, raised, text)->group(title_);
+  }
+
+ private:
+  CLI::App& app_;
+  std::string title_;
+};
+
+/// Reads the command line. False when all that was asked for was help, the version or a list, which is printed then.
+/// Throws UserError with CLI11's sentence when it is not understood.
+inline bool parsed(CLI::App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+    return true;
+  } catch (const CLI::Success& asked) {  // help, version and lists come as exceptions
+    app.exit(asked);
+    return false;
+  } catch (const CLI::ParseError& error) {
+    throw UserError(std::string(error.what()) + " (see --help)");
+  }
+}
+
+}  // namespace mma::examples

@@ -1,0 +1,35 @@
+// Batches for training and evaluation, made on the data's device: order and augmentation are functions of
+// (seed, epoch, step) alone, so that a run resumed in the middle of an epoch sees what the uninterrupted one saw.
+#pragma once
+
+#include <ATen/core/Generator.h>
+
+#include "training/data/dataset.hpp"
+
+namespace mma::examples {
+
+/// Random numbers that do not touch each other.
+enum class RandomStream : uint64_t { CropsAndOrder, AutoAugment, Cutout };
+
+/// A CPU generator for one step, from these numbers alone.
+at::Generator generator_of(uint64_t seed, int64_t epoch, int64_t step, RandomStream stream);
+
+/// The order of an epoch: a permutation of 0..count-1, int64 on the CPU, from (seed, epoch) alone.
+at::Tensor epoch_order(int64_t count, uint64_t seed, int64_t epoch);
+
+/// float32 [B, C, H, W]: (pixel / 255 - mean) / deviation, on the images' device.
+at::Tensor normalised(const at::Tensor& images, const std::vector<double>& mean, const std::vector<double>& deviation);
+
+/// Where a batch is cropped and which images are mirrored: int64 [3, B], the rows are the top edge and the left edge in
+/// the padded image, both 0..2 * padding, and 1 for a mirrored image. On the CPU, from (seed, epoch, step) alone.
+at::Tensor drawn_crops(int64_t count, int64_t padding, uint64_t seed, int64_t epoch, int64_t step);
+
+/// Pads each image with `padding` black pixels, cuts it back to its size at its crop, then mirrors it left to right if
+/// so drawn. Same shape and dtype, on the images' device.
+at::Tensor cropped_and_flipped(const at::Tensor& images, int64_t padding, const at::Tensor& crops);
+
+/// Both together: the usual augmentation for small images, uint8 in, uint8 out.
+at::Tensor randomly_cropped_and_flipped(const at::Tensor& images, int64_t padding, uint64_t seed, int64_t epoch,
+                                        int64_t step);
+
+}  // namespace mma::examples

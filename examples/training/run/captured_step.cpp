@@ -1,0 +1,100 @@
+#include "training/run/captured_step.hpp"
+
+#include <c10/util/Exception.h>
+
+#ifdef MMA_TRAIN_HAS_CUDA_GRAPHS
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <optional>
+
+#include "support/process/error.hpp"
+#endif
+
+namespace mma::examples {
+
+#ifdef MMA_TRAIN_HAS_CUDA_GRAPHS
+
+namespace {
+
+constexpr int64_t steps_before_capture = 3;  // as many as PyTorch's own guide takes
+
+/// While it lives, another stream of the device is the current one; each waits for the other's work at the change.
+class SideStream {
+ public:
+  explicit SideStream(const c10::Device& device) : guard_(device.type()) {
+    guard_.getStream(device).synchronize();
+    before_ = guard_.exchangeStream(guard_.getStreamFromGlobalPool(device));
+  }
+  ~SideStream() {
+    try {
+      guard_.getStream(before_->device()).synchronize();
+      guard_.exchangeStream(*before_);
+    } catch (const std::exception&) {  // the GPU has failed, which was said where it was noticed
+    }
+  }
+  SideStream(const SideStream&) = delete;
+  SideStream& operator=(const SideStream&) = delete;
+
+ private:
+  c10::impl::VirtualGuardImpl guard_;
+  std::optional<c10::Stream> before_;
+};
+
+}  // namespace
+
+struct CapturedStep::Implementation {
+  explicit Implementation(const c10::Device& device) : stream(device) {}
+
+  void capture(const std::function<void()>& step) {
+    graph.emplace();
+    try {
+      graph->capture_begin();
+      step();
+      graph->capture_end();
+    } catch (const c10::Error& error) {
+      throw UserError(std::string("--cuda-graph: the step cannot be captured, leave the option out: ") +
+                      error.what_without_backtrace());
+    }
+  }
+
+  SideStream stream;
+  std::optional<at::cuda::CUDAGraph> graph;
+  int64_t steps = 0;
+};
+
+bool cuda_graphs_are_built_in() { return true; }
+
+CapturedStep::CapturedStep(const c10::Device& device) : implementation_(std::make_unique<Implementation>(device)) {}
+
+void CapturedStep::run(const std::function<void()>& step) {
+  Implementation& mine = *implementation_;
+  if (mine.steps++ < steps_before_capture) {
+    step();
+    return;
+  }
+  if (!mine.graph) mine.capture(step);
+  mine.graph->replay();
+}
+
+int64_t CapturedStep::steps_without_the_cpu() const {
+  return std::max<int64_t>(0, implementation_->steps - steps_before_capture - 1);
+}
+
+#else
+
+struct CapturedStep::Implementation {};
+
+bool cuda_graphs_are_built_in() { return false; }
+
+CapturedStep::CapturedStep(const c10::Device&) { TORCH_CHECK(false, "mma-train was built without CUDA graphs"); }
+
+void CapturedStep::run(const std::function<void()>& step) { step(); }
+
+int64_t CapturedStep::steps_without_the_cpu() const { return 0; }
+
+#endif
+
+CapturedStep::~CapturedStep() = default;
+
+}  // namespace mma::examples

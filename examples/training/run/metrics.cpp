@@ -1,0 +1,156 @@
+#include "training/run/metrics.hpp"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/le.h>
+#include <ATen/ops/logical_not.h>
+#include <ATen/ops/lt.h>
+#include <ATen/ops/stack.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "support/files/event_file.hpp"
+#include "support/terminal/table.hpp"
+
+namespace mma::examples {
+namespace {
+
+constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+
+double percent(int64_t part, int64_t whole) { return 100.0 * static_cast<double>(part) / static_cast<double>(whole); }
+
+/// JSON has no NaN: it becomes null there.
+double number_or_nan(const nlohmann::ordered_json& json) { return json.is_null() ? not_a_number : json.get<double>(); }
+
+}  // namespace
+
+double Hits::top1_percent() const { return percent(top1, images); }
+double Hits::top5_percent() const { return percent(top5, images); }
+
+void count_hits(const at::Tensor& logits, const at::Tensor& labels, Hits& hits) {
+  const at::Tensor of_label = logits.gather(1, labels.unsqueeze(1));
+  const at::Tensor rank = logits.lt(of_label).logical_not().sum(1);  // NaN compares false: it stands above
+  const at::Tensor counts = at::stack({rank.le(1).sum(), rank.le(5).sum()}).cpu();
+  hits.top1 += counts[0].item<int64_t>();
+  hits.top5 += counts[1].item<int64_t>();
+  hits.images += labels.size(0);
+}
+
+double AngleSummary::smallest_minimal_angle() const {
+  double smallest = not_a_number;
+  for (const auto& [layer, angle] : minimal_angles) smallest = std::fmin(smallest, angle);
+  return smallest;
+}
+
+double AngleSummary::mean_minimal_angle() const {
+  double sum = 0;
+  int64_t count = 0;
+  for (const auto& [layer, angle] : minimal_angles) {
+    if (std::isnan(angle)) continue;
+    sum += angle;
+    ++count;
+  }
+  return sum / static_cast<double>(count);
+}
+
+nlohmann::ordered_json to_json(const EpochMetrics& metrics) {
+  nlohmann::ordered_json json;
+  json["epoch"] = metrics.epoch;
+  json["learning_rate"] = metrics.learning_rate;
+  json["loss"] = metrics.loss;
+  json["regularization_loss"] = metrics.regularization_loss;
+  json["top1_percent"] = metrics.top1;
+  json["top5_percent"] = metrics.top5;
+  json["mean_nearest_angle_degrees"] = metrics.angles.mean_nearest_angle;
+  json["pairs_above_0.2"] = metrics.angles.pairs_above;
+  nlohmann::ordered_json& angles = json["minimal_angle_degrees"] = nlohmann::ordered_json::object();
+  for (const auto& [layer, angle] : metrics.angles.minimal_angles) angles[layer] = angle;
+  json["seconds"] = metrics.seconds;
+  json["seconds_per_step"] = metrics.seconds_per_step;
+  json["peak_memory_mib"] = metrics.peak_memory_mib;
+  json["finished_at"] = metrics.finished_at;
+  return json;
+}
+
+EpochMetrics epoch_metrics_from_json(const nlohmann::ordered_json& json) {
+  EpochMetrics metrics;
+  json.at("epoch").get_to(metrics.epoch);
+  json.at("learning_rate").get_to(metrics.learning_rate);
+  metrics.loss = number_or_nan(json.at("loss"));
+  metrics.regularization_loss = number_or_nan(json.at("regularization_loss"));
+  metrics.top1 = number_or_nan(json.at("top1_percent"));
+  metrics.top5 = number_or_nan(json.at("top5_percent"));
+  metrics.angles.mean_nearest_angle = number_or_nan(json.at("mean_nearest_angle_degrees"));
+  json.at("pairs_above_0.2").get_to(metrics.angles.pairs_above);
+  for (const auto& [layer, angle] : json.at("minimal_angle_degrees").items()) {
+    metrics.angles.minimal_angles.emplace_back(layer, number_or_nan(angle));
+  }
+  json.at("seconds").get_to(metrics.seconds);
+  const auto since_0_2 = [&](const char* key) { return json.contains(key) ? number_or_nan(json[key]) : not_a_number; };
+  metrics.seconds_per_step = since_0_2("seconds_per_step");
+  metrics.peak_memory_mib = since_0_2("peak_memory_mib");
+  metrics.finished_at = json.value("finished_at", 0.0);
+  return metrics;
+}
+
+void write_metrics_csv(std::ostream& stream, const std::vector<EpochMetrics>& history) {
+  stream << "epoch,learning_rate,loss,regularization_loss,top1_percent,top5_percent,mean_nearest_angle_degrees,"
+            "pairs_above_0.2";
+  if (!history.empty()) {
+    for (const auto& [layer, angle] : history.front().angles.minimal_angles) {
+      stream << ",minimal_angle_degrees:" << layer;
+    }
+  }
+  stream << ",seconds,seconds_per_step,peak_memory_mib,finished_at\n";
+  for (const EpochMetrics& metrics : history) {
+    stream << metrics.epoch << ',' << exact(metrics.learning_rate) << ',' << exact(metrics.loss) << ','
+           << exact(metrics.regularization_loss) << ',' << exact(metrics.top1) << ',' << exact(metrics.top5) << ','
+           << exact(metrics.angles.mean_nearest_angle) << ',' << metrics.angles.pairs_above;
+    for (const auto& [layer, angle] : metrics.angles.minimal_angles) stream << ',' << exact(angle);
+    stream << ',' << exact(metrics.seconds) << ',' << exact(metrics.seconds_per_step) << ','
+           << exact(metrics.peak_memory_mib) << ',' << exact(metrics.finished_at) << '\n';
+  }
+}
+
+void write_metrics_jsonl(std::ostream& stream, const std::vector<EpochMetrics>& history) {
+  for (const EpochMetrics& metrics : history) stream << to_json(metrics).dump() << '\n';
+}
+
+std::string event_record(const EpochMetrics& metrics) {
+  Scalars scalars = {{"loss/cross_entropy", metrics.loss},
+                     {"loss/regularization", metrics.regularization_loss},
+                     {"accuracy/top1_percent", metrics.top1},
+                     {"accuracy/top5_percent", metrics.top5},
+                     {"learning_rate", metrics.learning_rate},
+                     {"angles/mean_minimal_degrees", metrics.angles.mean_minimal_angle()},
+                     {"angles/mean_nearest_degrees", metrics.angles.mean_nearest_angle},
+                     {"angles/pairs_above_0.2", static_cast<double>(metrics.angles.pairs_above)},
+                     {"cost/seconds_per_step", metrics.seconds_per_step},
+                     {"cost/peak_memory_mib", metrics.peak_memory_mib}};
+  for (const auto& [layer, angle] : metrics.angles.minimal_angles) {
+    scalars.emplace_back("minimal_angle_degrees/" + layer, angle);
+  }
+  return event_record(metrics.finished_at, metrics.epoch, scalars);
+}
+
+void write_event_file(std::ostream& stream, const std::vector<EpochMetrics>& history) {
+  stream << event_file_beginning(history.front().finished_at);
+  for (const EpochMetrics& metrics : history) stream << event_record(metrics);
+}
+
+bool was_tested(const std::vector<EpochMetrics>& history) { return !std::isnan(history.back().top1); }
+
+double mean_of_last_five(const std::vector<EpochMetrics>& history, double EpochMetrics::*member) {
+  const size_t count = std::min<size_t>(5, history.size());
+  double sum = 0;
+  for (size_t i = history.size() - count; i < history.size(); ++i) sum += history[i].*member;
+  return sum / static_cast<double>(count);
+}
+
+double mean_top1_of_last_five(const std::vector<EpochMetrics>& history) {
+  return mean_of_last_five(history, &EpochMetrics::top1);
+}
+
+}  // namespace mma::examples

@@ -1,0 +1,69 @@
+// What a run shows while it goes: one line redrawn on a terminal, one plain line an epoch elsewhere.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <ostream>
+#include <string>
+
+#include "training/run/metrics.hpp"
+
+namespace mma::examples {
+
+struct StepProgress {
+  int64_t epoch = 0;  ///< the running one, from 1
+  int64_t epochs = 0;
+  int64_t step = 0;  ///< steps done in it
+  int64_t steps = 0;
+  double images_per_second = 0;
+  double loss = 0;                            ///< cross entropy, mean of the epoch so far
+  std::optional<double> regularization_loss;  ///< the same of the regularizer; empty without one
+  double seconds_left = 0;                    ///< of the whole run
+};
+
+class Progress {
+ public:
+  virtual ~Progress() = default;
+  virtual void say(const std::string& line) = 0;
+  virtual void step(const StepProgress& progress) = 0;
+  virtual void epoch(const EpochMetrics& metrics, int64_t epochs, bool regularized) = 0;
+};
+
+/// A line for each epoch, nothing between.
+class PlainProgress : public Progress {
+ public:
+  explicit PlainProgress(std::ostream& stream) : stream_(stream) {}
+  void say(const std::string& line) override;
+  void step(const StepProgress& progress) override;
+  void epoch(const EpochMetrics& metrics, int64_t epochs, bool regularized) override;
+
+ protected:
+  std::ostream& stream_;
+};
+
+/// Also a bar below them, redrawn in place some times a second.
+class TerminalProgress : public PlainProgress {
+ public:
+  /// `columns` gives the terminal's width at the time of the call.
+  TerminalProgress(std::ostream& stream, int (*columns)());
+  ~TerminalProgress() override;
+  void say(const std::string& line) override;
+  void step(const StepProgress& progress) override;
+  void epoch(const EpochMetrics& metrics, int64_t epochs, bool regularized) override;
+
+ private:
+  void erase_bar();
+
+  int (*columns_)();
+  bool bar_is_shown_ = false;
+  std::optional<std::chrono::steady_clock::time_point> drawn_;
+};
+
+/// The bar's line, cut to a width.
+std::string progress_line(const StepProgress& progress, int columns);
+
+/// Standard output's: a bar when it is a terminal.
+std::unique_ptr<Progress> progress_on_stdout();
+
+}  // namespace mma::examples

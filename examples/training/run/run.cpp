@@ -1,0 +1,391 @@
+#include "training/run/run.hpp"
+
+#include <ATen/Parallel.h>
+#include <c10/util/StringUtil.h>
+
+#include <ctime>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "mma/version.hpp"
+#include "support/files/atomic_file.hpp"
+#include "support/images/plot.hpp"
+#include "support/process/error.hpp"
+#include "support/process/interruption.hpp"
+#include "support/process/machine.hpp"
+#include "training/models/weights.hpp"
+#include "training/run/build_info.hpp"
+#include "training/run/device.hpp"
+#include "training/run/run_plots.hpp"
+#include "training/run/training.hpp"
+#include "training/settings/recipe.hpp"
+
+namespace mma::examples {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t gpu_steps_between_looks = 20;  // reading the loss makes the GPU wait
+
+/// False also where the folder may not be read.
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::string percent(double value) {
+  std::ostringstream text;
+  text << std::fixed << std::setprecision(2) << value << " %";
+  return text.str();
+}
+
+/// One run between its start or resumption and its end.
+class Run {
+ public:
+  Run(RunOrder order, RunRecord record, Training& training, Progress& progress);
+
+  /// What a new run leaves before its first step: killed from now on, it can be resumed.
+  void write_beginning();
+  void say_what_is_trained();
+  int go_on();
+
+ private:
+  void write_config();
+  bool train_epoch();
+  bool finish_epoch();
+  void step();
+  void look_at_losses();
+  void show();
+  void save();
+  void write_metrics();
+  void write_events();
+  void append_event(const EpochMetrics& metrics);
+  int stop();
+  int end();
+
+  const Settings& settings() const { return record_.settings; }
+  bool regularized() const { return settings().regularizer != "none"; }
+  int64_t steps_done() const { return record_.position.epoch * training_.steps_per_epoch() + record_.position.step; }
+  /// The seconds of the running epoch, also those before a resumption.
+  void count_seconds();
+  std::string place() const;
+
+  RunOrder order_;
+  RunFolder folder_;
+  RunRecord record_;
+  Training& training_;
+  Progress& progress_;
+  LossSums sums_;
+  Clock::time_point counted_until_ = Clock::now();
+  Clock::time_point started_ = Clock::now();
+  int64_t steps_at_start_ = 0;
+  int64_t images_here_ = 0;  ///< trained on since the epoch began or was resumed
+  Clock::time_point images_since_ = Clock::now();
+};
+
+Run::Run(RunOrder order, RunRecord record, Training& training, Progress& progress)
+    : order_(std::move(order)),
+      folder_(order_.folder),
+      record_(std::move(record)),
+      training_(training),
+      progress_(progress),
+      sums_{record_.position.loss_sum, record_.position.regularization_sum},
+      steps_at_start_(steps_done()) {
+  training_.set_sums(sums_);
+}
+
+void Run::write_beginning() {
+  save();
+  write_config();
+}
+
+void Run::write_config() {
+  write_atomically(folder_.config(), [&](std::ostream& stream) {
+    nlohmann::ordered_json config;
+    config["program"] = record_.program;
+    config["version"] = version;
+    config["git_commit"] = git_commit;
+    config["libtorch"] = libtorch_version;
+    config["machine"] = machine_description(settings().device);
+    config["command_line"] = order_.words;
+    config["train_images"] = record_.train_images;
+    config["test_images"] = training_.dataset().test.labels.size(0);
+    config["classes"] = record_.classes;
+    config["parameters"] = training_.parameter_count();
+    config["settings"] = to_json(settings());
+    stream << config.dump(2) << '\n';
+  });
+}
+
+void Run::say_what_is_trained() {
+  const Settings& s = settings();
+  progress_.say(c10::str(s.model, " (", training_.parameter_count(), " parameters) on ", s.dataset, ": ",
+                         record_.train_images, " training and ", training_.dataset().test.labels.size(0),
+                         " test images, batches of ", s.batch, ", seed ", s.seed, ", ", s.device, ", ", s.threads,
+                         s.threads == 1 ? " thread" : " threads"));
+  progress_.say((regularized()
+                     ? c10::str("regularizer ", s.regularizer, " on ", s.scope, " layers, coefficient ", s.coefficient)
+                     : "no regularization") +
+                ", into " + folder_.path.string());
+}
+
+void Run::count_seconds() {
+  record_.position.seconds += seconds_since(counted_until_);
+  counted_until_ = Clock::now();
+}
+
+std::string Run::place() const {
+  return c10::str("epoch ", record_.position.epoch + 1, ", step ", record_.position.step, " of ",
+                  training_.steps_per_epoch());
+}
+
+void Run::save() {
+  count_seconds();
+  look_at_losses();
+  if (!training_.weights_are_finite()) {
+    throw UserError(c10::str("the weights are no longer finite in ", place(), ": a smaller --lr may help (",
+                             folder_.checkpoint().string(), " keeps the last good state)"));
+  }
+  TensorFile file;
+  file.tensors = training_.state();
+  write_checkpoint(folder_.checkpoint(), record_, file);
+}
+
+void Run::look_at_losses() {
+  sums_ = training_.sums();
+  if (!sums_.finite()) {
+    throw UserError(c10::str("the loss is not finite in ", place(), ": a smaller --lr or --coefficient may help (",
+                             folder_.checkpoint().string(), " keeps the last good state)"));
+  }
+  record_.position.loss_sum = sums_.cross_entropy;
+  record_.position.regularization_sum = sums_.regularization;
+}
+
+void Run::show() {
+  const Position& position = record_.position;
+  const auto steps = static_cast<double>(position.step);
+  const int64_t steps_per_epoch = training_.steps_per_epoch();
+  const int64_t left = settings().epochs * steps_per_epoch - steps_done();
+  StepProgress shown;
+  shown.epoch = position.epoch + 1;
+  shown.epochs = settings().epochs;
+  shown.step = position.step;
+  shown.steps = steps_per_epoch;
+  shown.images_per_second = static_cast<double>(images_here_) / seconds_since(images_since_);
+  const int64_t images = std::min(position.step * settings().batch, record_.train_images);
+  shown.loss = sums_.cross_entropy / static_cast<double>(images);
+  if (regularized()) shown.regularization_loss = sums_.regularization / steps;
+  shown.seconds_left =
+      seconds_since(started_) / static_cast<double>(steps_done() - steps_at_start_) * static_cast<double>(left);
+  progress_.step(shown);
+}
+
+void Run::step() {
+  Position& position = record_.position;
+  training_.step(position.epoch, position.step);
+  images_here_ += training_.images_in_step(position.step);
+  ++position.step;
+  if (settings().device == "cpu" || position.step % gpu_steps_between_looks == 0) {
+    look_at_losses();
+    show();
+  }
+  const int64_t every = settings().checkpoint_steps;
+  if (every > 0 && position.step % every == 0) save();
+}
+
+/// False when interrupted.
+bool Run::train_epoch() {
+  images_here_ = 0;
+  images_since_ = Clock::now();
+  while (record_.position.step < training_.steps_per_epoch()) {
+    if (interruption() != 0) return false;
+    step();
+  }
+  return true;
+}
+
+/// Measures the finished epoch and writes it down. False when interrupted before.
+bool Run::finish_epoch() {
+  const auto stopped = [] { return interruption() != 0; };
+  look_at_losses();
+  count_seconds();
+  EpochMetrics metrics;
+  metrics.seconds_per_step = record_.position.seconds / static_cast<double>(training_.steps_per_epoch());
+  const std::optional<Hits> hits = training_.evaluate(stopped);
+  if (!hits) return false;
+  Position& position = record_.position;
+  metrics.epoch = position.epoch + 1;
+  metrics.learning_rate =
+      scheduled_learning_rate(settings().learning_rate, settings().milestones, settings().rate_divisor, position.epoch);
+  metrics.loss = sums_.cross_entropy / static_cast<double>(record_.train_images);
+  metrics.regularization_loss = sums_.regularization / static_cast<double>(training_.steps_per_epoch());
+  metrics.top1 = hits->top1_percent();
+  metrics.top5 = hits->top5_percent();
+  metrics.angles = training_.angles();
+  count_seconds();
+  metrics.seconds = position.seconds;
+  metrics.peak_memory_mib = training_.peak_memory_mib();
+  metrics.finished_at = static_cast<double>(std::time(nullptr));
+  record_.history.push_back(metrics);
+  position = Position{.epoch = position.epoch + 1};
+  training_.set_sums({});
+  save();
+  write_metrics();
+  append_event(metrics);
+  progress_.epoch(metrics, settings().epochs, regularized());
+  return true;
+}
+
+void Run::write_metrics() {
+  write_atomically(folder_.metrics_csv(), [&](std::ostream& stream) { write_metrics_csv(stream, record_.history); });
+  write_atomically(folder_.metrics_jsonl(),
+                   [&](std::ostream& stream) { write_metrics_jsonl(stream, record_.history); });
+}
+
+void Run::write_events() {
+  write_atomically(folder_.events(), [&](std::ostream& stream) { write_event_file(stream, record_.history); });
+}
+
+/// TensorBoard keeps the file open and reads on: so it grows in place, and only a new part of the run replaces it.
+void Run::append_event(const EpochMetrics& metrics) {
+  if (record_.history.size() == 1) return write_events();
+  std::ofstream stream(folder_.events(), std::ios::binary | std::ios::app);
+  if (!(stream << event_record(metrics) << std::flush)) {
+    throw UserError("cannot write to " + folder_.events().string());
+  }
+}
+
+int Run::stop() {
+  save();
+  progress_.say(
+      c10::str("interrupted in ", place(), "; to go on: ", record_.program, " --resume --out ", folder_.path.string()));
+  return 128 + interruption();
+}
+
+int Run::end() {
+  const EpochMetrics& last = record_.history.back();
+  if (was_tested(record_.history))
+    progress_.say(c10::str("last epoch: top-1 ", percent(last.top1), ", top-5 ", percent(last.top5),
+                           "; mean top-1 of the last five epochs: ", percent(mean_top1_of_last_five(record_.history))));
+  if (plotting_available()) {
+    if (was_tested(record_.history)) plot_accuracy(record_.history, folder_.accuracy_plot());
+    plot_angles(record_.history, folder_.angles_plot());
+    progress_.say(c10::str("pictures: ", was_tested(record_.history) ? folder_.accuracy_plot().string() + ", " : "",
+                           folder_.angles_plot().string()));
+  } else {
+    progress_.say("no pictures: gnuplot is not installed");
+  }
+  if (order_.exported) {
+    export_weights(folder_.checkpoint(), *order_.exported);
+    progress_.say("weights: " + order_.exported->string());
+  }
+  return 0;
+}
+
+int Run::go_on() {
+  if (!is_there(folder_.config())) write_config();  // the run was killed between its checkpoint and these files
+  if (!record_.history.empty()) {
+    write_metrics();
+    write_events();
+  }
+  if (record_.position.epoch >= settings().epochs) {
+    progress_.say("the run in " + folder_.path.string() + " is already finished");
+    return end();
+  }
+  while (record_.position.epoch < settings().epochs) {
+    if (!train_epoch() || !finish_epoch()) return stop();
+  }
+  return end();
+}
+
+void use_threads(int64_t count) { at::set_num_threads(static_cast<int>(count)); }
+
+void make_folder(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) throw UserError("cannot make the folder " + path.string() + ": " + error.message());
+}
+
+void check_data(const RunRecord& record, const Training& training, const std::string& checkpoint) {
+  const Dataset& dataset = training.dataset();
+  if (dataset.train.labels.size(0) != record.train_images || dataset.classes != record.classes) {
+    throw UserError(c10::str(checkpoint, " comes from ", record.train_images, " training images of ", record.classes,
+                             " classes, but ", record.settings.data, " has ", dataset.train.labels.size(0), " of ",
+                             dataset.classes));
+  }
+}
+
+/// A run's --resume belongs to the program that began it.
+void check_program(const RunRecord& record, const Trainer& trainer, const RunOrder& order) {
+  if (record.program == trainer.program) return;
+  throw UserError(c10::str(order.folder.path.string(), " holds a run of ", record.program, ": go on with it by ",
+                           record.program, " --resume"));
+}
+
+}  // namespace
+
+bool RunFolder::holds_a_run() const {
+  return is_there(config()) || is_there(checkpoint()) || is_there(metrics_csv()) || is_there(metrics_jsonl());
+}
+
+int start_run(const Settings& settings, const RunOrder& order, const Trainer& trainer, Progress& progress) {
+  watch_for_interruption();
+  if (order.folder.holds_a_run()) {
+    throw UserError(order.folder.path.string() +
+                    " already holds a run: go on with it by --resume, or choose another folder by --out");
+  }
+  check_device(settings);
+  use_threads(settings.threads);
+  Training training(settings, prepared(trainer.load(settings), settings), trainer);
+  RunRecord record;
+  record.program = trainer.program;
+  record.settings = settings;
+  record.train_images = training.dataset().train.labels.size(0);
+  record.classes = training.dataset().classes;
+  make_folder(order.folder.path);
+  Run run(order, record, training, progress);
+  run.write_beginning();
+  run.say_what_is_trained();
+  return run.go_on();
+}
+
+int resume_run(const RunOrder& order, const std::function<void(Settings&)>& change, const Trainer& trainer,
+               Progress& progress) {
+  watch_for_interruption();
+  const std::string checkpoint = order.folder.checkpoint().string();
+  if (!is_there(checkpoint)) throw UserError("there is no run to resume in " + order.folder.path.string());
+  const TensorFile file = read_tensor_file(checkpoint);
+  std::optional<RunRecord> record = record_in(file, checkpoint);
+  if (!record) throw UserError(checkpoint + " is not a checkpoint of " + trainer.program);
+  check_program(*record, trainer, order);
+  const int64_t threads = record->settings.threads;
+  change(record->settings);
+  const Settings& settings = record->settings;
+  check_device(settings);
+  use_threads(settings.threads);
+  Training training(settings, prepared(trainer.load(settings), settings), trainer);
+  check_data(*record, training, checkpoint);
+  training.load_state(file, checkpoint);
+  if (settings.threads != threads) {
+    progress.say(c10::str("warning: the run began with --threads ", threads, ", so with ", settings.threads,
+                          " it will not end with the same numbers bit for bit"));
+  }
+  Run run(order, *record, training, progress);
+  run.say_what_is_trained();
+  return run.go_on();
+}
+
+void export_weights(const fs::path& checkpoint, const fs::path& path) {
+  const TensorFile file = read_tensor_file(checkpoint);
+  const std::optional<RunRecord> record = record_in(file, checkpoint);
+  if (!record) throw UserError(checkpoint.string() + " is not a checkpoint of a training");
+  TensorFile weights;
+  weights.tensors = tensors_under(file, checkpoint_model_prefix);
+  weights.metadata = {{"format", "pt"}, {"model", record->settings.model}, {"dataset", record->settings.dataset}};
+  write_tensor_file(path, weights);
+}
+
+}  // namespace mma::examples

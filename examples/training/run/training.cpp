@@ -1,0 +1,331 @@
+#include "training/run/training.hpp"
+
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/GradMode.h>
+#include <c10/util/StringUtil.h>
+
+#include <sys/resource.h>
+
+#include <cmath>
+#include <cstdlib>
+
+#include "support/process/error.hpp"
+#include "support/terminal/objectives.hpp"
+#include "training/data/augmentation.hpp"
+#include "training/data/autoaugment.hpp"
+#include "training/models/weights.hpp"
+#include "training/run/precision.hpp"
+#include "training/settings/recipe.hpp"
+
+namespace mma::examples {
+namespace {
+
+constexpr int64_t evaluation_batch = 256;  // fixed: the sums inside a layer may depend on the batch's size
+
+Options regularizer_options(const Settings& settings) {
+  const Scope scope = settings.scope == "hidden"   ? Scope::Hidden
+                      : settings.scope == "output" ? Scope::Output
+                                                   : Scope::All;
+  return Options().coefficient(settings.coefficient).scope(scope).refresh_every(settings.refresh_every);
+}
+
+/// `count` images drawn by the seed. `draw` keeps the draws apart from each other and from the epochs' orders.
+LabelledImages subset(const LabelledImages& split, int64_t count, uint64_t seed, int64_t draw) {
+  if (count == 0 || count >= split.labels.size(0)) return split;
+  const at::Tensor chosen = epoch_order(split.labels.size(0), seed, -1 - draw).narrow(0, 0, count);
+  return {split.images.index_select(0, chosen), split.labels.index_select(0, chosen)};
+}
+
+LabelledImages on_device(const LabelledImages& split, const at::Device& device) {
+  return {split.images.to(device), split.labels.to(device)};
+}
+
+at::MemoryFormat memory_format(const Settings& settings) {
+  return settings.channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+}
+
+/// The colour that is 0 once it is normalised, as nearly as bytes allow.
+std::vector<int64_t> mean_colour(const Dataset& dataset) {
+  std::vector<int64_t> colour;
+  for (double channel : dataset.mean) colour.push_back(std::clamp<int64_t>(std::llround(255 * channel), 0, 255));
+  return colour;
+}
+
+/// In the order of the AutoAugment paper: crop and mirror, the policy, Cutout.
+at::Tensor augmented(const at::Tensor& images, const Dataset& dataset, const Settings& settings, int64_t epoch,
+                     int64_t step) {
+  const uint64_t seed = settings.seed;
+  at::Tensor result = randomly_cropped_and_flipped(images, settings.padding, seed, epoch, step);
+  if (settings.autoaugment) result = auto_augmented(result, mean_colour(dataset), seed, epoch, step);
+  if (settings.cutout > 0) {
+    const at::Tensor centres = drawn_centres(result.size(0), result.size(2), result.size(3), seed, epoch, step);
+    result = cut_out(result, settings.cutout, centres, mean_colour(dataset));
+  }
+  return result;
+}
+
+/// What the network sees of uint8 images.
+at::Tensor network_input(const at::Tensor& images, const Dataset& dataset, const Settings& settings) {
+  return normalised(images, dataset.mean, dataset.deviation).contiguous(memory_format(settings));
+}
+
+/// The network's answer, in the settings' precision.
+at::Tensor logits_of(ImageClassifier& model, const at::Tensor& images, const Settings& settings) {
+  const PrecisionGuard guard(settings.precision, images.device());
+  return model.forward(images).to(at::kFloat);
+}
+
+at::Tensor training_logits_of(ImageClassifier& model, const at::Tensor& images, const at::Tensor& labels,
+                              const Settings& settings) {
+  const PrecisionGuard guard(settings.precision, images.device());
+  return model.training_logits(images, labels).to(at::kFloat);
+}
+
+/// Of the whole program. cuDNN's algorithms give the same bits each time unless it is to look for the fastest ones.
+void use_deterministic_algorithms(const Settings& settings) {
+  at::globalContext().setDeterministicCuDNN(!settings.cudnn_benchmark);
+  at::globalContext().setBenchmarkCuDNN(settings.cudnn_benchmark);
+  if (settings.deterministic) ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);  // what cuBLAS needs
+  at::globalContext().setDeterministicAlgorithms(settings.deterministic, /*warn_only=*/false);
+  at::globalContext().setDeterministicFillUninitializedMemory(false);  // it only costs time here
+}
+
+/// Whether an objective draws numbers on the CPU at each call, which a replayed CUDA graph would not do.
+bool draws_random_numbers(AnyObjective objective) {
+  const auto before = objective.state();
+  const c10::NoGradGuard no_grad;
+  objective(at::ones({1, 64, 8}), at::ones({1, 64}, at::kBool));
+  const auto after = objective.state();
+  return !std::equal(before.begin(), before.end(), after.begin(), after.end(),
+                     [](const auto& a, const auto& b) { return a.first == b.first && at::equal(a.second, b.second); });
+}
+
+/// All but the frozen ones.
+NamedTensors trained_parameters_of(const torch::nn::Module& model) {
+  NamedTensors parameters = parameters_of(model);
+  std::erase_if(parameters, [](const auto& parameter) { return !parameter.second.requires_grad(); });
+  return parameters;
+}
+
+/// Keeps what a CUDA graph reads or writes in one place in memory.
+void copy_into(at::Tensor& place, const at::Tensor& batch) { place.defined() ? place.copy_(batch) : place = batch; }
+
+at::Generator generator_of(const std::string& device) {
+  return at::globalContext().defaultGenerator(device == "cuda" ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU));
+}
+
+}  // namespace
+
+bool LossSums::finite() const { return std::isfinite(cross_entropy) && std::isfinite(regularization); }
+
+Dataset prepared(Dataset dataset, const Settings& settings) {
+  if (!settings.mean.empty()) {
+    if (settings.mean.size() != dataset.mean.size()) {
+      throw UserError(c10::str("--mean and --deviation have ", settings.mean.size(), " numbers, but the images of ",
+                               dataset.name, " have ", dataset.mean.size(), " channels"));
+    }
+    dataset.mean = settings.mean;
+    dataset.deviation = settings.deviation;
+  }
+  const at::Device device(settings.device);
+  dataset.train = on_device(subset(dataset.train, settings.limit_train, settings.seed, 0), device);
+  dataset.test = on_device(subset(dataset.test, settings.limit_test, settings.seed, 1), device);
+  return dataset;
+}
+
+std::shared_ptr<ImageClassifier> make_network(const Settings& settings, const Dataset& dataset,
+                                              const Trainer& trainer) {
+  const ImageShape shape{dataset.train.images.size(1), dataset.train.images.size(2)};
+  auto model = trainer.make_network(settings, shape, dataset.classes);
+  const at::Device device(settings.device);
+  model->to(device);
+  for (at::Tensor& parameter : model->parameters()) {
+    if (parameter.dim() == 4) parameter.set_data(parameter.contiguous(memory_format(settings)));
+  }
+  return model;
+}
+
+std::optional<Hits> evaluated(ImageClassifier& model, const Settings& settings, const Dataset& dataset,
+                              const LabelledImages& split, const std::function<bool()>& stop) {
+  const c10::NoGradGuard no_grad;
+  const bool was_training = model.is_training();
+  model.eval();
+  std::optional<Hits> hits = Hits();
+  const int64_t count = split.labels.size(0);
+  for (int64_t first = 0; first < count && hits; first += evaluation_batch) {
+    const int64_t length = std::min(evaluation_batch, count - first);
+    const at::Tensor images = split.images.narrow(0, first, length);
+    const at::Tensor logits = logits_of(model, network_input(images, dataset, settings), settings);
+    count_hits(logits, split.labels.narrow(0, first, length), *hits);
+    if (stop()) hits.reset();
+  }
+  model.train(was_training);
+  return hits;
+}
+
+Training::Training(const Settings& settings, Dataset dataset, const Trainer& trainer)
+    : settings_(settings), dataset_(std::move(dataset)) {
+  const int64_t count = dataset_.train.labels.size(0);
+  if (settings.batch > count) {
+    throw UserError(c10::str("--batch ", settings.batch, " is larger than the ", count, " training images."));
+  }
+  if (settings.cuda_graph && settings.regularizer != "none" &&
+      draws_random_numbers(objective_named(settings.regularizer, "--regularizer").make(settings.seed))) {
+    throw UserError("--cuda-graph cannot hold --regularizer " + settings.regularizer +
+                    ", which draws random numbers on the CPU at each step: leave one of them out");
+  }
+  if (settings.cuda_graph && settings.refresh_every > 1) {
+    throw UserError("--cuda-graph holds one kind of step, --refresh-every makes two: leave one of them out");
+  }
+  if (settings.cuda_graph) captured_ = std::make_unique<CapturedStep>(at::Device(settings.device));
+  use_deterministic_algorithms(settings);
+  at::manual_seed(settings.seed);
+  model_ = make_network(settings, dataset_, trainer);
+  sgd_.emplace(trained_parameters_of(*model_), SgdOptions{settings.momentum, settings.weight_decay, settings.nesterov});
+  if (settings.regularizer != "none") {
+    const NamedObjective& objective = objective_named(settings.regularizer, "--regularizer");
+    regularizer_.emplace(*model_, objective.make(settings.seed), regularizer_options(settings));
+  }
+  all_layers_.emplace(*model_, Options().scope(Scope::All));
+  set_sums({});
+}
+
+int64_t Training::steps_per_epoch() const {
+  const int64_t count = dataset_.train.labels.size(0), batch = settings_.batch;
+  const bool one_is_left = count % batch == 1 && count > batch;
+  return (count + batch - 1) / batch - (one_is_left ? 1 : 0);
+}
+
+int64_t Training::parameter_count() const {
+  int64_t count = 0;
+  for (const auto& parameter : model_->parameters()) count += parameter.numel();
+  return count;
+}
+
+int64_t Training::images_in_step(int64_t step) const {
+  const int64_t left = dataset_.train.labels.size(0) - step * settings_.batch;
+  return step + 1 == steps_per_epoch() ? left : settings_.batch;
+}
+
+at::Tensor Training::batch_of(int64_t epoch, int64_t step, at::Tensor& labels) {
+  const LabelledImages& split = dataset_.train;
+  if (epoch != epoch_of_order_) {
+    order_ = epoch_order(split.labels.size(0), settings_.seed, epoch).to(split.labels.device());
+    epoch_of_order_ = epoch;
+  }
+  const at::Tensor chosen = order_.narrow(0, step * settings_.batch, images_in_step(step));
+  labels = split.labels.index_select(0, chosen);
+  const at::Tensor images = split.images.index_select(0, chosen);
+  return network_input(augmented(images, dataset_, settings_, epoch, step), dataset_, settings_);
+}
+
+void Training::step(int64_t epoch, int64_t step) {
+  at::Tensor labels;
+  const at::Tensor images = batch_of(epoch, step, labels);
+  sgd_->set_learning_rate(
+      scheduled_learning_rate(settings_.learning_rate, settings_.milestones, settings_.rate_divisor, epoch));
+  if (!captured_ || images.size(0) != settings_.batch) return learn(images, labels);
+  copy_into(captured_images_, images);
+  copy_into(captured_labels_, labels);
+  captured_->run([this] { learn(captured_images_, captured_labels_); });
+}
+
+void Training::learn(const at::Tensor& images, const at::Tensor& labels) {
+  sgd_->zero_grad();
+  const at::Tensor loss = at::cross_entropy_loss(training_logits_of(*model_, images, labels, settings_), labels);
+  loss.backward();
+  const c10::NoGradGuard no_grad;
+  sums_[0] += loss.detach() * images.size(0);
+  if (regularizer_) sums_[1] += regularizer_->accumulate_gradient();
+  sgd_->step();
+}
+
+LossSums Training::sums() const {
+  const at::Tensor sums = sums_.cpu();
+  return {sums[0].item<double>(), sums[1].item<double>()};
+}
+
+void Training::set_sums(const LossSums& sums) {
+  copy_into(sums_, at::tensor({sums.cross_entropy, sums.regularization}, at::kDouble).to(at::Device(settings_.device)));
+}
+
+std::optional<Hits> Training::evaluate(const std::function<bool()>& stop) {
+  return evaluated(*model_, settings_, dataset_, dataset_.test, stop);
+}
+
+AngleSummary Training::angles() const {
+  AngleSummary summary;
+  double sum = 0;
+  int64_t count = 0;
+  for (const LayerAngles& layer : all_layers_->report().layers) {
+    summary.minimal_angles.emplace_back(layer.name, degrees(layer.minimal_angle));
+    summary.pairs_above += layer.pairs_above;
+    if (std::isnan(layer.mean_nearest_angle)) continue;
+    sum += degrees(layer.mean_nearest_angle);
+    ++count;
+  }
+  summary.mean_nearest_angle = sum / static_cast<double>(count);
+  return summary;
+}
+
+bool Training::weights_are_finite() const {
+  const c10::NoGradGuard no_grad;
+  std::vector<at::Tensor> tensors;
+  for (const auto& [name, tensor] : state_of(*model_)) {
+    if (tensor.is_floating_point()) tensors.push_back(tensor);
+  }
+  return at::isfinite(at::stack(at::_foreach_norm(tensors, std::numeric_limits<double>::infinity())))
+      .all()
+      .item<bool>();
+}
+
+double Training::peak_memory_mib() const {
+  constexpr double bytes_in_mib = 1024.0 * 1024.0;
+  if (settings_.device == "cuda") {
+    const auto stats = at::getDeviceAllocator(at::kCUDA)->getDeviceStats(0);
+    return static_cast<double>(stats.allocated_bytes[0].peak) / bytes_in_mib;  // [0]: of all pools together
+  }
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) * 1024 / bytes_in_mib;  // Linux counts in KiB
+}
+
+NamedTensors Training::state() const {
+  NamedTensors tensors;
+  for (const auto& [name, tensor] : state_of(*model_))
+    tensors.emplace_back(checkpoint_model_prefix + name, tensor.detach());
+  for (const auto& [name, tensor] : sgd_->momentum_buffers()) tensors.emplace_back("optimizer." + name, tensor);
+  if (regularizer_) {
+    auto state = regularizer_->state();
+    if (captured_) state["step"] = state.at("step") + captured_->steps_without_the_cpu();
+    for (const auto& [name, tensor] : state) tensors.emplace_back("regularizer." + name, tensor);
+  }
+  tensors.emplace_back("random.cpu", generator_of("cpu").get_state());
+  if (settings_.device == "cuda") tensors.emplace_back("random.cuda", generator_of("cuda").get_state());
+  for (auto& [name, tensor] : tensors) tensor = tensor.cpu();
+  return tensors;
+}
+
+void Training::load_state(const TensorFile& file, const std::string& path) {
+  load_tensors(tensors_under(file, checkpoint_model_prefix), state_of(*model_), path);
+  load_tensors(tensors_under(file, "optimizer."), sgd_->momentum_buffers(), path);
+  if (regularizer_) {
+    std::map<std::string, at::Tensor> state;
+    for (const auto& [name, tensor] : tensors_under(file, "regularizer.")) state[name] = tensor;
+    regularizer_->load_state(state);
+  }
+  for (const std::string device : {"cpu", "cuda"}) {
+    const at::Tensor* random = file.find("random." + device);
+    if (random != nullptr && (device == "cpu" || settings_.device == device)) generator_of(device).set_state(*random);
+  }
+}
+
+}  // namespace mma::examples

@@ -1,0 +1,90 @@
+// A network in training: one step, one evaluation, its angles, and the tensors from which it goes on bit for bit.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mma/mma.hpp>
+#include <optional>
+
+#include "support/files/tensor_file.hpp"
+#include "training/data/dataset.hpp"
+#include "training/models/network.hpp"
+#include "training/run/captured_step.hpp"
+#include "training/run/metrics.hpp"
+#include "training/run/sgd.hpp"
+#include "training/run/trainer.hpp"
+#include "training/settings/settings.hpp"
+
+namespace mma::examples {
+
+/// Sums over the steps of a running epoch.
+struct LossSums {
+  double cross_entropy = 0;   ///< over images
+  double regularization = 0;  ///< over steps
+
+  bool finite() const;
+};
+
+/// The data set on a device, cut down to the seed's random subsets where the settings limit it.
+Dataset prepared(Dataset dataset, const Settings& settings);
+
+/// The settings' network for the data set, freshly initialised on the device.
+std::shared_ptr<ImageClassifier> make_network(const Settings& settings, const Dataset& dataset,
+                                              const Trainer& trainer);
+
+/// Top-1 and top-5 of a network on images, in the settings' precision; empty when `stop` said so between two batches.
+std::optional<Hits> evaluated(
+    ImageClassifier& model, const Settings& settings, const Dataset& dataset, const LabelledImages& split,
+    const std::function<bool()>& stop = [] { return false; });
+
+class Training {
+ public:
+  /// Makes the network from the seed. The data must be prepared. Throws UserError when the data cannot fill a batch,
+  /// or a CUDA graph cannot hold the regularizer.
+  Training(const Settings& settings, Dataset dataset, const Trainer& trainer);
+
+  /// A last batch of one image joins the one before it: the statistics of one are none.
+  int64_t steps_per_epoch() const;
+  int64_t parameter_count() const;
+  int64_t images_in_step(int64_t step) const;
+  const Dataset& dataset() const { return dataset_; }
+
+  /// Trains on batch `step` of the epoch (both from 0) and adds its losses to the sums.
+  void step(int64_t epoch, int64_t step);
+
+  /// The sums since they were last set; on a GPU this waits for it.
+  LossSums sums() const;
+  void set_sums(const LossSums& sums);
+
+  std::optional<Hits> evaluate(const std::function<bool()>& stop);
+  AngleSummary angles() const;
+  bool weights_are_finite() const;
+
+  /// The most memory that this program has held so far: the GPU allocator's, on a CPU the process's.
+  double peak_memory_mib() const;
+
+  /// model.*, optimizer.*, random.*, regularizer.*: what a checkpoint holds.
+  NamedTensors state() const;
+
+  /// Throws UserError when the file's tensors are not those of this network.
+  void load_state(const TensorFile& file, const std::string& path);
+
+ private:
+  at::Tensor batch_of(int64_t epoch, int64_t step, at::Tensor& labels);
+  /// Forward, backward, regularizer and update on one batch.
+  void learn(const at::Tensor& images, const at::Tensor& labels);
+
+  Settings settings_;
+  Dataset dataset_;
+  std::shared_ptr<ImageClassifier> model_;
+  std::optional<Sgd> sgd_;
+  std::optional<Regularizer<AnyObjective>> regularizer_;
+  std::optional<Regularizer<>> all_layers_;  ///< for the report: the same layers in every run
+  at::Tensor sums_;
+  at::Tensor order_;
+  int64_t epoch_of_order_ = -1;
+  std::unique_ptr<CapturedStep> captured_;        ///< where steps are replayed from a CUDA graph
+  at::Tensor captured_images_, captured_labels_;  ///< what it reads
+};
+
+}  // namespace mma::examples

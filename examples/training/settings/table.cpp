@@ -1,0 +1,325 @@
+#include "training/settings/table.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "support/terminal/objectives.hpp"
+#include "training/data/datasets.hpp"
+#include "training/models/networks.hpp"
+
+namespace mma::examples {
+namespace {
+
+using Row = OptionRow<Settings>;
+using enum WhenSilent;
+using enum OnResume;
+
+constexpr int64_t many = 1'000'000'000;  // steps or images
+constexpr int64_t widest_image = 4096;
+constexpr double largest_rate = 1e6;
+
+std::string joined(const Choices& names) {
+  std::string list;
+  for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
+  return list;
+}
+
+Choices regularizer_names() {
+  Choices names = {"none"};
+  for (const NamedObjective& objective : objectives()) names.push_back(objective.name);
+  return names;
+}
+
+void add_trained(OptionRows<Settings>& rows) {
+  const auto add = [&](Row row) {
+    row.section = section::trained;
+    rows.push_back(std::move(row));
+  };
+  add({.name = "--model",
+       .type = "NAME",
+       .help = "The network: " + joined(model_names()),
+       .key = "model",
+       .member = &Settings::model,
+       .when_silent = worked_out,
+       .for_evaluation = true});
+  add({.name = "--dataset",
+       .type = "NAME",
+       .help = "The images: " + joined(dataset_names()),
+       .key = "dataset",
+       .member = &Settings::dataset,
+       .when_silent = worked_out,
+       .for_evaluation = true});
+  add({.name = "--data",
+       .type = "DIR",
+       .help = "The folder of the images' files, or the one above it: train.bin and test.bin (CIFAR-100),\n"
+               "data_batch_1.bin ... (CIFAR-10), or of both torchvision's pickles; wnids.txt, train and val\n"
+               "(TinyImageNet, also after the usual scripts); train-images-idx3-ubyte ... (Fashion-MNIST;\n"
+               "left out: /usr/share/datasets/fashion-mnist, where Debian has them);\n"
+               "train/<class>/<image> and val/<class>/<image>, all of one square size (folder)",
+       .key = "data",
+       .member = &Settings::data,
+       .when_silent = worked_out,
+       .on_resume = may_change,
+       .for_evaluation = true,
+       .of_machine = true});
+  add({.name = "--recipe",
+       .type = "NAME",
+       .help = "A set of values, or a row of the paper's tables with its network, data set and regularizer,\n"
+               "see --list-recipes (default: the model's)",
+       .key = "recipe",
+       .member = &Settings::recipe,
+       .when_silent = worked_out,
+       .of_machine = true});
+  add({.name = "--autoaugment",
+       .help = "Also change training images by AutoAugment's policy for CIFAR",
+       .key = "autoaugment",
+       .member = &Settings::autoaugment,
+       .when_silent = recipes,
+       .opposite = "--no-autoaugment",
+       .opposite_help = "Only crop and mirror them"});
+  add({.name = "--padding",
+       .type = "N",
+       .help = "Move training images by up to N pixels (default: 4)",
+       .key = "padding",
+       .member = &Settings::padding,
+       .when_silent = recipes,
+       .allowed = Range::not_below_zero(widest_image),
+       .is_newer = true});
+  add({.name = "--cutout",
+       .type = "N",
+       .help = "Also cut a square of N x N pixels out of each training image",
+       .key = "cutout",
+       .member = &Settings::cutout,
+       .when_silent = recipes,
+       .allowed = Range::not_below_zero(widest_image)});
+  add({.name = "--mean",
+       .type = "X,X,X",
+       .help = "With --deviation: what normalisation subtracts, a number a channel of pixels in [0, 1]\n"
+               "(default: the data set's)",
+       .key = "mean",
+       .member = &Settings::mean,
+       .for_evaluation = true,
+       .allowed = Range::not_below_zero()});
+  add({.name = "--deviation",
+       .type = "X,X,X",
+       .help = "With --mean: what it divides by",
+       .key = "deviation",
+       .member = &Settings::deviation,
+       .for_evaluation = true,
+       .allowed = Range{.lowest = 0, .without_lowest = true, .expected = "a number above 0 is needed"}});
+  add({.name = "--dropout",
+       .type = "X",
+       .help = "Share of activations that a WRN drops (default: 0)",
+       .key = "dropout",
+       .member = &Settings::dropout,
+       .when_silent = recipes,
+       .allowed = Range{
+           .lowest = 0, .highest = 1, .without_highest = true, .expected = "a share from 0 to below 1 is needed"}});
+  add({.name = "--limit-train",
+       .type = "N",
+       .help = "Train on only N images, drawn by the seed",
+       .key = "limit_train",
+       .member = &Settings::limit_train,
+       .allowed = Range::at_least(1, many),
+       .zero_is_none = true});
+  add({.name = "--limit-test",
+       .type = "N",
+       .help = "Test on only N images, drawn by the seed",
+       .key = "limit_test",
+       .member = &Settings::limit_test,
+       .allowed = Range::at_least(1, many),
+       .zero_is_none = true});
+}
+
+void add_regularization(OptionRows<Settings>& rows) {
+  const auto add = [&](Row row) {
+    row.section = section::regularization;
+    rows.push_back(std::move(row));
+  };
+  add({.name = "--regularizer",
+       .type = "NAME",
+       .help = "mma (default), none, or one of mma-train --list-regularizers",
+       .key = "regularizer",
+       .member = &Settings::regularizer,
+       .when_silent = recipes,
+       .allowed = regularizer_names()});
+  add({.name = "--coefficient",
+       .type = "X",
+       .help = "Weight of its loss (default: for mma the recipe's, 0.07, with skip connections 0.03;\n"
+               "for the others see that list)",
+       .key = "coefficient",
+       .member = &Settings::coefficient,
+       .when_silent = worked_out,
+       .allowed = Range::not_below_zero()});
+  add({.name = "--scope",
+       .type = "NAME",
+       .help = "Its layers: all, hidden, output (default: the recipe's)",
+       .key = "scope",
+       .member = &Settings::scope,
+       .when_silent = recipes,
+       .allowed = Choices{"hidden", "output", "all"}});
+  add({.name = "--refresh-every",
+       .type = "N",
+       .help = "Search nearest filters every N steps (default: 1); angles and gradients are exact in between",
+       .key = "refresh_every",
+       .member = &Settings::refresh_every,
+       .allowed = Range::at_least(1, many)});
+}
+
+void add_optimization(OptionRows<Settings>& rows) {
+  const auto add = [&](Row row) {
+    row.section = section::optimization;
+    row.when_silent = recipes;
+    rows.push_back(std::move(row));
+  };
+  add({.name = "--epochs",
+       .type = "N",
+       .help = "Passes over the training images",
+       .key = "epochs",
+       .member = &Settings::epochs,
+       .allowed = Range::at_least(1, 1'000'000)});
+  add({.name = "--batch",
+       .type = "N",
+       .help = "Images a step",
+       .key = "batch",
+       .member = &Settings::batch,
+       .allowed = Range::at_least(1, many)});
+  add({.name = "--lr",
+       .type = "X",
+       .help = "Learning rate of the first epoch",
+       .key = "learning_rate",
+       .member = &Settings::learning_rate,
+       .allowed = Range::not_below_zero(largest_rate)});
+  add({.name = "--milestones",
+       .type = "N,N",
+       .help = "Epochs after which the rate falls, such as 81,122\n"
+               "(default: the recipe's; with --epochs at the same fractions of the run)",
+       .key = "milestones",
+       .member = &Settings::milestones});
+  add({.name = "--lr-divisor",
+       .type = "X",
+       .help = "What it is divided by there",
+       .key = "rate_divisor",
+       .member = &Settings::rate_divisor,
+       .allowed = Range{.lowest = 1, .expected = "a number not below 1 is needed"}});
+  add({.name = "--momentum",
+       .type = "X",
+       .help = "Momentum",
+       .key = "momentum",
+       .member = &Settings::momentum,
+       .allowed = Range{.lowest = 0,
+                        .highest = 1,
+                        .without_highest = true,
+                        .expected = "a number below 1 is needed, and not below 0"}});
+  add({.name = "--weight-decay",
+       .type = "X",
+       .help = "Weight decay, of all parameters",
+       .key = "weight_decay",
+       .member = &Settings::weight_decay,
+       .allowed = Range::not_below_zero(largest_rate)});
+  add({.name = "--nesterov",
+       .help = "Nesterov's form of momentum",
+       .key = "nesterov",
+       .member = &Settings::nesterov,
+       .opposite = "--no-nesterov",
+       .opposite_help = "The plain form"});
+}
+
+void add_run(OptionRows<Settings>& rows) {
+  const auto add = [&](Row row) {
+    row.section = section::run;
+    rows.push_back(std::move(row));
+  };
+  add({.name = "--checkpoint-steps",
+       .type = "N",
+       .help = "Write a checkpoint also after each N steps, not only after each epoch",
+       .key = "checkpoint_steps",
+       .member = &Settings::checkpoint_steps,
+       .on_resume = may_change,
+       .of_machine = true,
+       .allowed = Range::at_least(1, many),
+       .zero_is_none = true});
+  add({.name = "--seed",
+       .type = "N",
+       .help = "Seed of all random numbers (default: 1)",
+       .key = "seed",
+       .member = &Settings::seed,
+       .for_evaluation = true});
+  add({.name = "--threads",
+       .type = "N",
+       .help = "CPU threads (default: all cores); the same seed and threads give\n"
+               "the same numbers, bit for bit",
+       .key = "threads",
+       .member = &Settings::threads,
+       .when_silent = worked_out,
+       .on_resume = may_change,
+       .for_evaluation = true,
+       .of_machine = true,
+       .allowed = Range::at_least(1, 4096)});
+  add({.name = "--device",
+       .type = "NAME",
+       .help = "cpu (default), cuda",
+       .key = "device",
+       .member = &Settings::device,
+       .on_resume = may_change,
+       .of_machine = true,
+       .allowed = Choices{"cpu", "cuda"}});
+  add({.name = "--precision",
+       .type = "NAME",
+       .help = "Of convolutions and matrix products: float32 (default), bf16 (autocast; the weights,\n"
+               "their gradients, the loss and the regularizer stay in float32)",
+       .key = "precision",
+       .member = &Settings::precision,
+       .for_evaluation = true,
+       .allowed = Choices{"float32", "bf16"}});
+  add({.name = "--channels-last",
+       .help = "Keep a pixel's channels side by side in memory (default on a CPU, where it measured 1.1 to\n"
+               "1.3 times as fast for ResNet20 and VGG11, and with bf16; not measured on a GPU)",
+       .key = "channels_last",
+       .member = &Settings::channels_last,
+       .when_silent = worked_out,
+       .for_evaluation = true,
+       .of_machine = true,
+       .opposite = "--no-channels-last",
+       .opposite_help = "Keep each channel's pixels side by side"});
+  add({.name = "--deterministic",
+       .help = "Refuse every operation whose numbers may differ from run to run (default: only cuDNN is held to that)",
+       .key = "deterministic",
+       .member = &Settings::deterministic,
+       .of_machine = true,
+       .is_newer = true});
+  add({.name = "--cudnn-benchmark",
+       .help = "Let cuDNN try its algorithms and take the fastest; two runs then differ in their last bits",
+       .key = "cudnn_benchmark",
+       .member = &Settings::cudnn_benchmark,
+       .of_machine = true,
+       .is_newer = true});
+  add({.name = "--cuda-graph",
+       .help = "With --device cuda: capture the step in a CUDA graph and replay it",
+       .key = "cuda_graph",
+       .member = &Settings::cuda_graph,
+       .on_resume = may_change,
+       .of_machine = true});
+}
+
+}  // namespace
+
+const OptionRows<Settings>& run_options() {
+  static const OptionRows<Settings> rows = [] {
+    OptionRows<Settings> all;
+    add_trained(all);
+    add_regularization(all);
+    add_optimization(all);
+    add_run(all);
+    return all;
+  }();
+  return rows;
+}
+
+const OptionRow<Settings>& run_option(const std::string& key) {
+  const auto row = std::ranges::find(run_options(), key, [](const Row& each) { return std::string(each.key); });
+  if (row == run_options().end()) throw std::logic_error("no option of a run has the key " + key);
+  return *row;
+}
+
+}  // namespace mma::examples

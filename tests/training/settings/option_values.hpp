@@ -1,0 +1,47 @@
+// For walks over every row of a table of options: another value than the one that is there, and the words that give it.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "training/settings/option_row.hpp"
+
+namespace mma::tests {
+
+using examples::Given;
+
+/// Names that a row allows but does not list.
+inline std::string other_name(const std::string& key) {
+  static const std::map<std::string, std::string> names = {{"model", "wrn-16-8"},
+                                                           {"dataset", "cifar10"},
+                                                           {"data", "elsewhere"},
+                                                           {"recipe", "densenet"},
+                                                           {"exclude_pairs", "pairs.txt"}};
+  return names.at(key);
+}
+
+/// A value that the option takes and that differs from `value`.
+template <class S>
+Given other_value(const examples::OptionRow<S>& row, const Given& value) {
+  if (const auto* choices = std::get_if<examples::Choices>(&row.allowed)) {
+    return value == choices->back() ? choices->front() : choices->back();
+  }
+  if (row.is_flag() && !value.is_boolean()) return row.raised;
+  if (value.is_boolean()) return !value.get<bool>();
+  if (value.is_string()) return other_name(row.key);
+  if (value.is_number_float()) return value == 0.0 ? 0.25 : value.get<double>() / 2;
+  if (value.is_number()) return value.get<int64_t>() + 1;
+  if (std::holds_alternative<std::vector<double> S::*>(row.member)) return {value.empty() ? 0.5 : 0.75};
+  return {value.empty() ? 1 : value.back().template get<int64_t>() + 1};
+}
+
+/// What gives the option this value on a command line; nothing where a flag cannot be lowered.
+template <class S>
+std::vector<std::string> words_for(const examples::OptionRow<S>& row, const Given& value) {
+  if (!row.is_flag()) return {row.name, examples::text(value)};
+  if (value != false) return {row.name};
+  return *row.opposite != '\0' ? std::vector<std::string>{row.opposite} : std::vector<std::string>{};
+}
+
+}  // namespace mma::tests
