@@ -122,7 +122,7 @@ inline std::pair<double, int64_t> measure_group(const at::Tensor& rows, const An
   if (options.progress) {
     options.progress(0.5);
   }
-  const double smallest = angles.min().item<double>();
+  const auto smallest = angles.min().item<double>();
   // The first group's as it is: with -Ofast a comparison with the NaN that stands for none says anything.
   result.minimal_angle = pairs::is_nan(result.minimal_angle) ? smallest : std::min(result.minimal_angle, smallest);
   count_cosines(rows::unit_rows(kept, rows::row_norms(kept)), options, result);

@@ -22,8 +22,9 @@ class AnyObjective {
   /// Holds a copy; implicit, so that AnyObjective is what any objective is passed as.
   template <typename Objective>
   requires(ObjectiveFunction<Objective> && !std::same_as<std::remove_cvref_t<Objective>, AnyObjective>)
+      // NOLINTNEXTLINE(google-explicit-constructor): an objective is passed where AnyObjective is expected.
       AnyObjective(Objective objective)
-      : held_(std::make_shared<Held<Objective>>(std::move(objective))) {}  // NOLINT
+      : held_(std::make_shared<Held<Objective>>(std::move(objective))) {}
 
   /// rows [b, n, d], usable [b, n] -> [b], by what it holds. Throws c10::Error where that is not one value a matrix.
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) const { return held_->values(rows, usable); }
