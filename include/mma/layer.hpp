@@ -25,7 +25,7 @@ struct Layer {
   WeightLayout layout;                 ///< how its rows lie in it
   double coefficient = 0;              ///< lambda of Eq 13
 
-  /// The weight as [groups, rows, dimension], in its own dtype.
+  /// The weight as [groups, rows, dimension], in its own dtype; errors as weight_rows().
   at::Tensor rows() const { return weight_rows(weight(), layout, name); }
 };
 

@@ -71,6 +71,7 @@ class Options {
     return *this;
   }
   /// On a GPU, Regularizer::start() before the forward pass begins the search on a stream of its own, beside it.
+  /// Default false.
   Options& concurrent(bool value) {
     concurrent_ = value;
     return *this;

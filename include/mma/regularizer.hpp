@@ -45,7 +45,8 @@ class Regularizer {
                 "/*[b,n] bool*/) and returns one value for each matrix, [b]");
 
  public:
-  /// Chooses the module's layers. Throws c10::Error for an option that names no layer.
+  /// Chooses the module's layers. Throws c10::Error for an option that names no layer or means nothing, and for a layer
+  /// whose weight has no rows.
   explicit Regularizer(torch::nn::Module& module, const Options& options = {})
       : Regularizer(module, Objective{}, options) {}
 
@@ -53,7 +54,7 @@ class Regularizer {
   Regularizer(torch::nn::Module& module, Objective objective, const Options& options = {})
       : objective_(std::make_shared<Objective>(std::move(objective))), options_(options), layers_(module, options) {}
 
-  /// Without a module: for tensors added by hand.
+  /// Without a module: for tensors added by hand. Throws c10::Error for an option that means nothing.
   explicit Regularizer(const Options& options, Objective objective = {})
       : objective_(std::make_shared<Objective>(std::move(objective))), options_(options), layers_(options) {}
 
