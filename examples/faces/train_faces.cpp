@@ -41,10 +41,6 @@ Recipe face_recipe() {
   return recipe;
 }
 
-void require(bool condition, const std::string& sentence) {
-  if (!condition) throw UserError(sentence);
-}
-
 std::string default_face_out(const Settings& settings) {
   return c10::str("runs/", settings.model, "-faces-", settings.regularizer, "-seed", settings.seed);
 }
@@ -88,7 +84,8 @@ Settings settings_of_new_face_run(const FaceTrainArguments& arguments) {
   const std::optional<std::string> model = arguments.common.word("model");
   require(model.has_value(), "--model is needed: one of " + list);
   check_value("--model", *model, known);
-  require(arguments.common.word("data").has_value(), "--data is needed: the folder that holds a folder for each identity");
+  require(arguments.common.word("data").has_value(),
+          "--data is needed: the folder that holds a folder for each identity");
   FaceSettings faces;
   check_given(face_options(), arguments.faces);
   apply(face_options(), arguments.faces, faces);

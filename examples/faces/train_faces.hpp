@@ -1,8 +1,8 @@
 // mma-faces train: ArcFace and ArcFace+ (Eq 15) on image folders, by the same runs as mma-train's.
 #pragma once
 
-#include "training/run/progress.hpp"
 #include "faces/face_settings.hpp"
+#include "training/run/progress.hpp"
 #include "training/settings/run_arguments.hpp"
 
 namespace mma::examples {
@@ -10,7 +10,7 @@ namespace mma::examples {
 /// What was given beside what mma-train knows too.
 struct FaceTrainArguments {
   RunArguments common;
-  Given faces;  ///< of face_options()
+  Given faces = Given::object();  ///< of face_options()
 };
 
 void add_face_train_options(CLI::App& app, FaceTrainArguments& arguments);

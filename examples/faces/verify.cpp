@@ -22,10 +22,6 @@
 namespace mma::examples {
 namespace {
 
-void require(bool holds, const std::string& sentence) {
-  if (!holds) throw UserError(sentence);
-}
-
 void check(const VerifyArguments& arguments) {
   const bool of_folder = !arguments.pairs.empty();
   const bool stored = !arguments.features.empty();

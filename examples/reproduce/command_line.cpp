@@ -30,7 +30,7 @@ constexpr const char* footer =
     "Ctrl-C stops at the next step; the same command with --resume goes on as if it had never stopped.\n"
     "Exit codes: 0 everything is there, 1 a run failed (the others went on), 2 bad input, 128 + signal.";
 
-struct Given {
+struct AsTyped {
   std::vector<std::string> names;
   std::string scale = "full";
   std::optional<std::vector<std::string>> seeds;
@@ -44,7 +44,7 @@ uint64_t seed_of(const std::string& text) {
   return std::stoull(text);
 }
 
-std::vector<uint64_t> seeds_of(const Given& given, Scale scale) {
+std::vector<uint64_t> seeds_of(const AsTyped& given, Scale scale) {
   if (!given.seeds)
     return scale == Scale::smoke ? std::vector<uint64_t>{123, 223} : std::vector<uint64_t>{123, 223, 323, 423, 523};
   std::vector<uint64_t> seeds;
@@ -55,7 +55,7 @@ std::vector<uint64_t> seeds_of(const Given& given, Scale scale) {
   return seeds;
 }
 
-void add_what_to_do(CLI::App& app, Given& given, ReproduceArguments& arguments) {
+void add_what_to_do(CLI::App& app, AsTyped& given, ReproduceArguments& arguments) {
   app.add_option("WHAT", given.names, "Of " + experiment_names() + " (the paper's, so without the study); also several")
       ->required()
       ->type_name("");
@@ -107,7 +107,7 @@ void check(const ReproduceArguments& arguments) {
 
 std::optional<ReproduceArguments> read_reproduce_command_line(int argc, char** argv) {
   ReproduceArguments arguments;
-  Given given;
+  AsTyped given;
   arguments.words.assign(argv, argv + argc);
   arguments.plan.data = {{"cifar100", "data/cifar-100-binary"}, {"tiny-imagenet", "data/tiny-imagenet-200"}};
   CLI::App app{about, "mma-reproduce"};

@@ -16,7 +16,7 @@ namespace {
 
 using Line = std::vector<std::string>;
 
-void append(Line& line, const Line& more) { line.insert(line.end(), more.begin(), more.end()); }
+void append_cells(Line& line, const Line& more) { line.insert(line.end(), more.begin(), more.end()); }
 
 /// An experiment with the results of all its rows.
 struct Found {
@@ -58,17 +58,18 @@ std::string accuracy_table(const Found& found) {
   const bool has_top5 =
       std::ranges::any_of(found.experiment.rows, [](auto& row) { return row.paper.top5.has_value(); });
   TableLines lines = {{"", "top-1 %", "paper", "difference"}};
-  if (has_top5) append(lines[0], {"top-5 %", "paper", "difference"});
-  append(lines[0], {"seeds", "p"});
+  if (has_top5) append_cells(lines[0], {"top-5 %", "paper", "difference"});
+  append_cells(lines[0], {"seeds", "p"});
   for (size_t i = 0; i < found.rows.size(); ++i) {
     const RowResults& ours = found.rows[i];
     const PaperFigures& paper = found.row(i).paper;
     Line line = {found.row(i).label, mean_cell(ours.top1, 2), paper_cell(paper.top1, 2),
                  difference_cell(ours.top1, paper.top1, 2)};
     if (has_top5) {
-      append(line, {mean_cell(ours.top5, 2), paper_cell(paper.top5, 2), difference_cell(ours.top5, paper.top5, 2)});
+      append_cells(line,
+                   {mean_cell(ours.top5, 2), paper_cell(paper.top5, 2), difference_cell(ours.top5, paper.top5, 2)});
     }
-    append(line, {found.seeds_cell(i), welch_cell(found, i, &RowResults::top1)});
+    append_cells(line, {found.seeds_cell(i), welch_cell(found, i, &RowResults::top1)});
     lines.push_back(std::move(line));
   }
   std::string text = as_markdown(lines, 1);
@@ -163,18 +164,18 @@ Line csv_of_accuracy(const std::vector<double>& values, const std::optional<doub
 TableLines csv_of_rows(const Found& found) {
   TableLines lines = {{"row", "seeds", "top1_percent", "top1_deviation", "top1_paper", "top1_difference", "p_welch",
                        "top5_percent", "top5_deviation", "top5_paper", "top5_difference"}};
-  append(lines[0], csv_head_of_layers(found));
-  append(lines[0], {"seconds_per_step", "seconds_per_step_paper", "peak_memory_mib", "peak_memory_mib_paper"});
+  append_cells(lines[0], csv_head_of_layers(found));
+  append_cells(lines[0], {"seconds_per_step", "seconds_per_step_paper", "peak_memory_mib", "peak_memory_mib_paper"});
   for (size_t i = 0; i < found.rows.size(); ++i) {
     const RowResults& ours = found.rows[i];
     const PaperFigures& paper = found.row(i).paper;
     Line line = {found.row(i).label, std::to_string(ours.seeds.size())};
-    append(line, csv_of_accuracy(ours.top1, paper.top1));
+    append_cells(line, csv_of_accuracy(ours.top1, paper.top1));
     line.push_back(exact_welch(found, i, &RowResults::top1));
-    append(line, csv_of_accuracy(ours.top5, paper.top5));
-    append(line, csv_of_layers(found, i));
-    append(line, {exact_mean(ours.seconds), exact_or_empty(paper.seconds), exact_mean(ours.memory_mib),
-                  exact_or_empty(paper.memory_mib)});
+    append_cells(line, csv_of_accuracy(ours.top5, paper.top5));
+    append_cells(line, csv_of_layers(found, i));
+    append_cells(line, {exact_mean(ours.seconds), exact_or_empty(paper.seconds), exact_mean(ours.memory_mib),
+                        exact_or_empty(paper.memory_mib)});
     lines.push_back(std::move(line));
   }
   return lines;
@@ -256,13 +257,13 @@ std::string curve_table(const Found& found) {
 TableLines csv_of_curves(const Found& found) {
   TableLines lines = {{"epoch"}};
   for (const ExperimentRow& row : found.experiment.rows) {
-    append(lines[0], {row.label + "_top1_percent", row.label + "_top1_deviation"});
+    append_cells(lines[0], {row.label + "_top1_percent", row.label + "_top1_deviation"});
   }
   for (int64_t epoch = 1; epoch <= epochs_of(found); ++epoch) {
     Line line = {std::to_string(epoch)};
     for (size_t row = 0; row < found.rows.size(); ++row) {
       const std::vector<double> values = top1_after(found, row, epoch);
-      append(line, {exact_mean(values), exact_deviation(values)});
+      append_cells(line, {exact_mean(values), exact_deviation(values)});
     }
     lines.push_back(std::move(line));
   }
@@ -292,7 +293,7 @@ ExperimentReport cosines_report(const Found& found, FirstLayers& first_layers) {
     lines.push_back({found.row(i).label, mean_cell(counts, 1), paper_cell(paper, 0), difference_cell(counts, paper, 1),
                      mean_cell(angles, 1), found.seeds_cell(i)});
     Line line = {found.row(i).label, std::to_string(counts.size())};
-    append(line, csv_of_accuracy(counts, paper));
+    append_cells(line, csv_of_accuracy(counts, paper));
     line.push_back(exact_mean(angles));
     csv.push_back(std::move(line));
   }
@@ -333,12 +334,12 @@ std::string study_table(const Found& found) {
     const RowResults& none = found.rows[found.row(i).baseline.value_or(i)];
     const Paired with = paired(ours, none);
     if (!found.row(i).baseline) {
-      append(line, Line(5));
+      append_cells(line, Line(5));
     } else if (with.pairs == 0) {
-      append(line, Line(5, not_run));
+      append_cells(line, Line(5, not_run));
     } else {
-      append(line, {signed_number(with.test.difference, 2), interval(with.test), p_cell(with.test.p),
-                    p_cell(with.welch.p), std::isnan(with.smallest) ? "-" : formatted("%.2f", with.smallest)});
+      append_cells(line, {signed_number(with.test.difference, 2), interval(with.test), p_cell(with.test.p),
+                          p_cell(with.welch.p), std::isnan(with.smallest) ? "-" : formatted("%.2f", with.smallest)});
     }
     line.push_back(found.seeds_cell(i));
     lines.push_back(std::move(line));
@@ -355,8 +356,8 @@ std::string study_table(const Found& found) {
 TableLines csv_of_study(const Found& found) {
   TableLines lines = {{"regularizer", "seeds", "top1_percent", "top1_deviation", "top5_percent", "top5_deviation",
                        "pairs", "difference", "low", "high", "t_paired", "p_paired", "p_welch", "smallest_detectable"}};
-  append(lines[0], csv_head_of_layers(found));
-  append(lines[0], {"seconds_per_step", "peak_memory_mib"});
+  append_cells(lines[0], csv_head_of_layers(found));
+  append_cells(lines[0], {"seconds_per_step", "peak_memory_mib"});
   for (size_t i = 0; i < found.rows.size(); ++i) {
     const RowResults& ours = found.rows[i];
     Line line = {found.row(i).label,    std::to_string(ours.seeds.size()),
@@ -365,10 +366,10 @@ TableLines csv_of_study(const Found& found) {
     const RowResults& none = found.rows[found.row(i).baseline.value_or(i)];
     const Paired with = paired(ours, none);
     if (!found.row(i).baseline) {
-      append(line, Line(8));
+      append_cells(line, Line(8));
     } else if (with.pairs == 0) {
-      append(line, {"0"});
-      append(line, Line(7, not_run));
+      append_cells(line, {"0"});
+      append_cells(line, Line(7, not_run));
     } else {
       const TTest& test = with.test;
       line.push_back(std::to_string(with.pairs));
@@ -377,8 +378,8 @@ TableLines csv_of_study(const Found& found) {
         line.push_back(exact_or_empty(value));
       }
     }
-    append(line, csv_of_layers(found, i));
-    append(line, {exact_mean(ours.seconds), exact_mean(ours.memory_mib)});
+    append_cells(line, csv_of_layers(found, i));
+    append_cells(line, {exact_mean(ours.seconds), exact_mean(ours.memory_mib)});
     lines.push_back(std::move(line));
   }
   return lines;

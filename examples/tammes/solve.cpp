@@ -37,10 +37,6 @@ struct Outcome {
   bool polished = false;
 };
 
-void require(bool condition, const std::string& sentence) {
-  if (!condition) throw UserError(sentence);
-}
-
 /// Before minutes of work, not after them.
 void check_writable(const std::string& flag, const fs::path& path) {
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");

@@ -7,12 +7,12 @@
 #include <iostream>
 
 #include "support/process/error.hpp"
-#include "training/models/weights.hpp"
-#include "training/settings/new_run.hpp"
-#include "training/run/checkpoint.hpp"
 #include "train/image_trainer.hpp"
+#include "training/models/weights.hpp"
+#include "training/run/checkpoint.hpp"
 #include "training/run/device.hpp"
 #include "training/run/training.hpp"
+#include "training/settings/new_run.hpp"
 
 namespace mma::examples {
 namespace {

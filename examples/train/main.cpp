@@ -3,11 +3,11 @@
 
 #include "support/process/error.hpp"
 #include "support/process/threads.hpp"
+#include "train/command_line.hpp"
 #include "train/compare.hpp"
 #include "train/evaluate.hpp"
-#include "training/run/run.hpp"
-#include "train/command_line.hpp"
 #include "train/train.hpp"
+#include "training/run/run.hpp"
 
 namespace {
 

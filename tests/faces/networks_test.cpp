@@ -68,7 +68,7 @@ Expected expected(const std::vector<int>& blocks, int64_t channels) {
   return expected;
 }
 
-State state_of(const EmbeddingNetwork& network) {
+State shapes_of(const EmbeddingNetwork& network) {
   State result;
   for (const auto& item : network.named_parameters()) result.emplace(item.key(), item.value().sizes().vec());
   for (const auto& item : network.named_buffers()) result.emplace(item.key(), item.value().sizes().vec());
@@ -80,8 +80,8 @@ TEST(FaceNetworks, HaveTheNamesAndShapesOfInsightface) {
       {"ir-18", {2, 2, 2, 2}}, {"ir-50", {3, 4, 14, 3}}, {"ir-100", {3, 13, 30, 3}}};
   for (const auto& [name, blocks] : networks) {
     const Shapes colour = expected(blocks, 3).all, grey = expected(blocks, 1).all;
-    EXPECT_EQ(state_of(*make_embedding_network(name, {3, face_size})), State(colour.begin(), colour.end()));
-    EXPECT_EQ(state_of(*make_embedding_network(name, {1, face_size})), State(grey.begin(), grey.end()));
+    EXPECT_EQ(shapes_of(*make_embedding_network(name, {3, face_size})), State(colour.begin(), colour.end()));
+    EXPECT_EQ(shapes_of(*make_embedding_network(name, {1, face_size})), State(grey.begin(), grey.end()));
   }
 }
 
@@ -96,7 +96,7 @@ TEST(FaceNetworks, HaveAsManyParametersAsTheReference) {
     int64_t total = 0;
     for (const at::Tensor& parameter : network->parameters()) total += parameter.numel();
     EXPECT_EQ(total, count) << name;
-    EXPECT_EQ(state_of(*network).size(), entries) << name;
+    EXPECT_EQ(shapes_of(*network).size(), entries) << name;
     names.push_back(name);
   }
   EXPECT_EQ(embedding_network_names(), names);

@@ -56,7 +56,7 @@ std::vector<Case> cases() {
   return result;
 }
 
-const std::vector<std::pair<std::string, Objective>>& objectives() {
+const std::vector<std::pair<std::string, Objective>>& named_objectives() {
   static const std::vector<std::pair<std::string, Objective>> all{{"minus angle", {-1, 0, false, false}},
                                                                   {"minus angle of lines", {-1, 0, true, false}},
                                                                   {"cosine", {0, 1, false, false}},
@@ -350,7 +350,7 @@ TEST_P(Nearest, WhatIsFoundHasTheTypesOfTheContract) {
 
 TEST_P(Nearest, ValuesSlopesAndGradientsAreThoseOfThePlainFormulas) {
   const std::vector<double> factors{0.5, -2, 3, 1, 0.25, 7};
-  for (const auto& [name, objective] : objectives()) {
+  for (const auto& [name, objective] : named_objectives()) {
     SCOPED_TRACE(name);
     const Plan plan = mixed_plan(objective);
     const std::unique_ptr<Engine> engine = make(plan);
@@ -374,7 +374,7 @@ TEST_P(Nearest, ValuesSlopesAndGradientsAreThoseOfThePlainFormulas) {
 
 TEST_P(Nearest, ADerivativeIsTheDifferenceOfValues) {
   if (!is_double()) GTEST_SKIP() << "differences need float64";
-  for (const auto& [name, objective] : objectives()) {
+  for (const auto& [name, objective] : named_objectives()) {
     SCOPED_TRACE(name);
     const at::Tensor rows = normal(8, 5), direction = normal(8, 5);
     const Plan plan = plan_of({rows}, objective);
@@ -486,7 +486,7 @@ TEST_P(Nearest, TinyAndHugeRowsAreNoZeros) {
 
 TEST_P(Nearest, NaNAndInfMakeTheirLayerNaNAndNoOther) {
   for (const double bad : {std::nan(""), std::numeric_limits<double>::infinity()}) {
-    for (const auto& [name, objective] : objectives()) {
+    for (const auto& [name, objective] : named_objectives()) {
       SCOPED_TRACE(name);
       Plan plan = mixed_plan(objective);
       plan.matrices[1].rows[3][2] = bad;
@@ -511,7 +511,7 @@ TEST_P(Nearest, NaNAndInfMakeTheirLayerNaNAndNoOther) {
 // ---- Given neighbours ----
 
 TEST_P(Nearest, GivenNeighboursAreEvaluatedAgain) {
-  for (const auto& [name, objective] : objectives()) {
+  for (const auto& [name, objective] : named_objectives()) {
     SCOPED_TRACE(name);
     const Plan plan = mixed_plan(objective);
     const std::unique_ptr<Engine> engine = make(plan);

@@ -15,7 +15,7 @@ at::Tensor plain_loss(const at::Tensor& weight) {
   return -at::acos(std::get<0>(cosines.max(1)).clamp(-0.99999, 0.99999)).mean();
 }
 
-at::Tensor gradient_of(const at::Tensor& weight) {
+at::Tensor plain_gradient_of(const at::Tensor& weight) {
   const at::Tensor leaf = weight.detach().clone().requires_grad_();
   plain_loss(leaf).backward();
   return leaf.grad();
@@ -27,17 +27,17 @@ at::Tensor pair_at(double angle) {
 
 TEST(PlainFormula, AnglesBelowTheClampAreWrongAndHaveNoGradient) {
   EXPECT_NEAR(-plain_loss(pair_at(1e-4)).item<double>(), 4.47e-3, 1e-4);  // arccos(0.99999), 45 times too large
-  EXPECT_EQ(gradient_of(pair_at(1e-4)).abs().max().item<double>(), 0);
+  EXPECT_EQ(plain_gradient_of(pair_at(1e-4)).abs().max().item<double>(), 0);
 }
 
-TEST(PlainFormula, DuplicatesNeverPart) { EXPECT_EQ(gradient_of(pair_at(0)).abs().max().item<double>(), 0); }
+TEST(PlainFormula, DuplicatesNeverPart) { EXPECT_EQ(plain_gradient_of(pair_at(0)).abs().max().item<double>(), 0); }
 
 TEST(PlainFormula, AntipodesAreClamped) { EXPECT_NEAR(-plain_loss(pair_at(M_PI)).item<double>(), 3.137, 1e-3); }
 
 TEST(PlainFormula, AZeroRowExplodes) {
   at::Tensor rows = at::randn({4, 5});
   rows[1].zero_();
-  EXPECT_GT(gradient_of(rows)[1].norm().item<double>(), 1e11);
+  EXPECT_GT(plain_gradient_of(rows)[1].norm().item<double>(), 1e11);
 }
 
 TEST(PlainFormula, OneRowPretendsToAnAngle) { EXPECT_NEAR(plain_loss(at::ones({1, 5})).item<double>(), -3.137, 1e-3); }
@@ -47,7 +47,7 @@ TEST(PlainFormula, ChannelsLastThrows) {
 }
 
 TEST(PlainFormula, NearPairsInBfloat16AreNotFinite) {
-  EXPECT_FALSE(gradient_of(pair_at(1e-3).to(at::kBFloat16)).isfinite().all().item<bool>());
+  EXPECT_FALSE(plain_gradient_of(pair_at(1e-3).to(at::kBFloat16)).isfinite().all().item<bool>());
 }
 
 TEST(PlainFormula, ConvTransposeRowsAreInputChannels) {

@@ -1,6 +1,8 @@
 // Short cuts of tests that deal with files and with the sentences of errors.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -16,7 +18,9 @@ inline std::string read_bytes(const std::filesystem::path& path) {
 }
 
 inline void write_bytes(const std::filesystem::path& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary) << bytes;
+  std::ofstream file(path, std::ios::binary);
+  file << bytes;
+  ASSERT_TRUE(file.flush()) << path;
 }
 
 /// The text of the exception that action throws, or "" when it throws none; other types pass through.

@@ -3,10 +3,13 @@
 
 #include <c10/core/ScalarType.h>
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
 namespace mma::examples {
+
+inline constexpr size_t most_dimensions = 64;  ///< of a tensor: PyTorch's own limit
 
 struct ElementType {
   c10::ScalarType type;

@@ -12,7 +12,6 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
-constexpr size_t most_dimensions = 64;  // PyTorch's own limit
 constexpr int64_t most_expanded_elements = 1 << 20;
 
 /// The name of a function and what it would be called with.

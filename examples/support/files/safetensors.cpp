@@ -23,7 +23,6 @@ using Header = nlohmann::json;
 
 constexpr uint64_t length_bytes = 8;
 constexpr uint64_t longest_header = 100'000'000;  // the format's own limit
-constexpr size_t most_dimensions = 64;
 constexpr const char* metadata_key = "__metadata__";
 
 uint64_t header_length(const std::string& start) {
@@ -33,7 +32,7 @@ uint64_t header_length(const std::string& start) {
 }
 
 /// Where a tensor lies, in bytes after the header.
-struct Entry {
+struct HeaderEntry {
   std::string name;
   std::string type;
   const ElementType* element = nullptr;  ///< nullptr: of a type that is not known here
@@ -88,7 +87,7 @@ class Reader {
 
   TensorFile read() {
     TensorFile file;
-    std::vector<Entry> entries;
+    std::vector<HeaderEntry> entries;
     const Header description = header();
     for (const std::string& key : names_) {
       if (key == metadata_key) {
@@ -98,7 +97,7 @@ class Reader {
       }
     }
     check_places(entries);
-    for (const Entry& entry : entries) {
+    for (const HeaderEntry& entry : entries) {
       if (entry.element != nullptr) {
         file.tensors.emplace_back(entry.name, tensor(entry));
       } else {
@@ -150,8 +149,8 @@ class Reader {
     }
   }
 
-  Entry entry(const std::string& key, const Header& value) const {
-    Entry entry;
+  HeaderEntry entry(const std::string& key, const Header& value) const {
+    HeaderEntry entry;
     entry.name = key;
     const std::string tensor = "its tensor '" + key + "' ";
     if (!value.is_object() || !value.contains("dtype") || !value["dtype"].is_string() || !value.contains("shape") ||
@@ -180,7 +179,7 @@ class Reader {
     return value.is_array() && std::ranges::all_of(value, is_size);
   }
 
-  uint64_t bytes_of(const Entry& entry) const {
+  uint64_t bytes_of(const HeaderEntry& entry) const {
     uint64_t bytes = c10::elementSize(entry.element->type);
     uint64_t without_zeros = bytes;  // the strides of an empty tensor must not overflow either
     for (const int64_t size : entry.shape) {
@@ -194,9 +193,9 @@ class Reader {
   }
 
   /// The tensors fill the rest of the file, one after the other.
-  void check_places(const std::vector<Entry>& entries) const {
+  void check_places(const std::vector<HeaderEntry>& entries) const {
     std::vector<std::pair<uint64_t, uint64_t>> places;
-    for (const Entry& entry : entries) places.emplace_back(entry.begin, entry.end);
+    for (const HeaderEntry& entry : entries) places.emplace_back(entry.begin, entry.end);
     std::ranges::sort(places);
     uint64_t end = 0;
     for (const auto& [begin, next] : places) {
@@ -206,7 +205,7 @@ class Reader {
     if (end != size_ - data_start_) fail("is damaged: bytes follow after its last tensor");
   }
 
-  at::Tensor tensor(const Entry& entry) {
+  at::Tensor tensor(const HeaderEntry& entry) {
     const bool is_bool = entry.element->type == c10::ScalarType::Bool;
     at::Tensor tensor = at::empty(entry.shape, is_bool ? c10::ScalarType::Byte : entry.element->type);
     stream_.seekg(static_cast<std::streamoff>(data_start_ + entry.begin));

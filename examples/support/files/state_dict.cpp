@@ -25,7 +25,7 @@ struct Name {
   size_t size() const { return is_text ? text.size() : 20; }
 };
 
-struct Entry {
+struct NamedValue {
   Name name;
   const PickleValue* value;
 };
@@ -67,8 +67,8 @@ Holder holder_of(const PickleValue& tagged) {
   return value.state != nullptr && value.state->is(Kind::Dict) ? Holder{value.state} : Holder{};
 }
 
-std::vector<Entry> entries_of(const Holder& holder) {
-  std::vector<Entry> entries;
+std::vector<NamedValue> entries_of(const Holder& holder) {
+  std::vector<NamedValue> entries;
   const auto& items = holder.values->items;
   switch (holder.layout) {
     case Holder::Layout::KeysAndValues:
@@ -85,15 +85,16 @@ std::vector<Entry> entries_of(const Holder& holder) {
   return entries;
 }
 
-bool has_key(const std::vector<Entry>& entries, std::string_view key) {
-  return std::ranges::any_of(entries, [&](const Entry& entry) { return entry.name.is_text && entry.name.text == key; });
+bool has_key(const std::vector<NamedValue>& entries, std::string_view key) {
+  return std::ranges::any_of(entries,
+                             [&](const NamedValue& entry) { return entry.name.is_text && entry.name.text == key; });
 }
 
 /// A module of LibTorch or TorchScript, whose attributes are parameters, buffers and modules.
 bool is_module(const PickleValue& value) { return value.is(Kind::Object) && value.text.starts_with("__torch__."); }
 
 /// Attributes of a module of Python's PyTorch.
-bool is_python_module(const std::vector<Entry>& attributes) {
+bool is_python_module(const std::vector<NamedValue>& attributes) {
   return has_key(attributes, "_parameters") && has_key(attributes, "_modules");
 }
 
@@ -113,7 +114,7 @@ class Collector {
   void collect(const PickleValue& value, const std::string& prefix = "", int depth = 0) {
     const Holder holder = holder_of(value);
     if (holder.values == nullptr || depth > deepest || !visited_.insert(holder.values).second) return;
-    const std::vector<Entry> entries = entries_of(holder);
+    const std::vector<NamedValue> entries = entries_of(holder);
     if (is_python_module(entries)) return;
     for (const auto& [name, child] : entries) {
       if (prefix.size() + name.size() > longest_name) {
@@ -214,7 +215,7 @@ class Search {
   }
 
   void look_through(Node& node, size_t place) {
-    const std::vector<Entry> entries = entries_of(node.holder);
+    const std::vector<NamedValue> entries = entries_of(node.holder);
     if (has_key(entries, "param_groups")) {
       has_optimizer_ = true;
       return;

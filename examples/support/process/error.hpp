@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <stdexcept>
+#include <string>
 
 namespace mma::examples {
 
@@ -10,6 +11,10 @@ namespace mma::examples {
 struct UserError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+
+inline void require(bool condition, const std::string& sentence) {
+  if (!condition) throw UserError(sentence);
+}
 
 /// Runs a program's body and returns its exit code; every exception becomes one line "program: sentence" on stderr.
 /// UserError exits with 2, anything else with 3.

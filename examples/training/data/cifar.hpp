@@ -2,8 +2,8 @@
 // torchvision leaves, which are read as data; nothing in them is executed.
 #pragma once
 
-#include "training/data/data_files.hpp"
 #include <filesystem>
+#include "training/data/data_files.hpp"
 
 #include "training/data/dataset.hpp"
 

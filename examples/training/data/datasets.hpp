@@ -1,6 +1,6 @@
 // CIFAR-100 and CIFAR-10 (binary or Python's pickles), Fashion-MNIST (IDX, plain or .gz), TinyImageNet (JPEG files) and
-// any tree of a folder a class, by name. What may lie where: docs/files.md. A new one is a reader beside this file and a
-// line in datasets.cpp.
+// any tree of a folder a class, by name. What may lie where: docs/files.md. A new one is a reader beside this file and
+// a line in datasets.cpp.
 #pragma once
 
 #include <filesystem>

@@ -29,8 +29,7 @@ struct LossSums {
 Dataset prepared(Dataset dataset, const Settings& settings);
 
 /// The settings' network for the data set, freshly initialised on the device.
-std::shared_ptr<ImageClassifier> make_network(const Settings& settings, const Dataset& dataset,
-                                              const Trainer& trainer);
+std::shared_ptr<ImageClassifier> make_network(const Settings& settings, const Dataset& dataset, const Trainer& trainer);
 
 /// Top-1 and top-5 of a network on images, in the settings' precision; empty when `stop` said so between two batches.
 std::optional<Hits> evaluated(

@@ -8,12 +8,6 @@
 namespace mma::examples {
 namespace {
 
-std::string joined(const Choices& choices) {
-  std::string list;
-  for (const std::string& choice : choices) list += (list.empty() ? "" : ", ") + choice;
-  return list;
-}
-
 void refuse(const std::string& name, const Given& value, const std::string& needed) {
   if (!needed.empty()) throw UserError(c10::str(name, " ", text(value), ": ", needed));
 }
@@ -50,7 +44,7 @@ void check_value(const std::string& name, const Given& value,
   }
   if (const auto* choices = std::get_if<Choices>(&allowed)) {
     const bool is_known = std::ranges::find(*choices, value.get<std::string>()) != choices->end();
-    refuse(name, value, is_known ? "" : "one of " + joined(*choices) + " is needed");
+    refuse(name, value, is_known ? "" : "one of " + c10::Join(", ", *choices) + " is needed");
   }
 }
 

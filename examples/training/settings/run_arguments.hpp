@@ -15,7 +15,7 @@ namespace mma::examples {
 
 /// The command line of a training as given; what was left out is not there.
 struct RunArguments {
-  Given given;  ///< of run_options()
+  Given given = Given::object();  ///< of run_options()
   std::optional<std::string> out, exported;
   bool resume = false;
   std::vector<std::string> words;  ///< argv, for the record

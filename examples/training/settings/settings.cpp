@@ -8,10 +8,6 @@
 namespace mma::examples {
 namespace {
 
-void require(bool condition, const std::string& sentence) {
-  if (!condition) throw UserError(sentence);
-}
-
 void check_milestones(const std::vector<int64_t>& milestones) {
   int64_t lowest = 1;
   for (int64_t milestone : milestones) {

@@ -1,5 +1,7 @@
 #include "training/settings/table.hpp"
 
+#include <c10/util/StringUtil.h>
+
 #include <algorithm>
 #include <stdexcept>
 
@@ -16,13 +18,6 @@ using enum OnResume;
 
 constexpr int64_t many = 1'000'000'000;  // steps or images
 constexpr int64_t widest_image = 4096;
-constexpr double largest_rate = 1e6;
-
-std::string joined(const Choices& names) {
-  std::string list;
-  for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
-  return list;
-}
 
 Choices regularizer_names() {
   Choices names = {"none"};
@@ -37,14 +32,14 @@ void add_trained(OptionRows<Settings>& rows) {
   };
   add({.name = "--model",
        .type = "NAME",
-       .help = "The network: " + joined(model_names()),
+       .help = "The network: " + c10::Join(", ", model_names()),
        .key = "model",
        .member = &Settings::model,
        .when_silent = worked_out,
        .for_evaluation = true});
   add({.name = "--dataset",
        .type = "NAME",
-       .help = "The images: " + joined(dataset_names()),
+       .help = "The images: " + c10::Join(", ", dataset_names()),
        .key = "dataset",
        .member = &Settings::dataset,
        .when_silent = worked_out,
@@ -189,7 +184,7 @@ void add_optimization(OptionRows<Settings>& rows) {
        .help = "Learning rate of the first epoch",
        .key = "learning_rate",
        .member = &Settings::learning_rate,
-       .allowed = Range::not_below_zero(largest_rate)});
+       .allowed = Range::not_below_zero()});
   add({.name = "--milestones",
        .type = "N,N",
        .help = "Epochs after which the rate falls, such as 81,122\n"
@@ -216,7 +211,7 @@ void add_optimization(OptionRows<Settings>& rows) {
        .help = "Weight decay, of all parameters",
        .key = "weight_decay",
        .member = &Settings::weight_decay,
-       .allowed = Range::not_below_zero(largest_rate)});
+       .allowed = Range::not_below_zero()});
   add({.name = "--nesterov",
        .help = "Nesterov's form of momentum",
        .key = "nesterov",

@@ -17,7 +17,7 @@ using expectations::random_rows;
 using expectations::types;
 using mma::detail::nearest::cuda::Engine;
 
-const c10::Device gpu(c10::kCUDA, 0);
+const c10::Device the_gpu(c10::kCUDA, 0);
 
 #define NEEDS_A_GPU() \
   if (!at::hasCUDA()) GTEST_SKIP() << "no GPU on this machine"
@@ -26,13 +26,13 @@ const c10::Device gpu(c10::kCUDA, 0);
 // may share memory with what is allocated later.
 TEST(Cuda, ARegularizersBackwardCapturedInAGraphIsReplayed) {
   NEEDS_A_GPU();
-  if (!Engine::available(gpu, at::kFloat)) GTEST_SKIP() << "the kernels cannot be compiled here (no NVRTC)";
-  const CapturingStream capturing(gpu);
+  if (!Engine::available(the_gpu, at::kFloat)) GTEST_SKIP() << "the kernels cannot be compiled here (no NVRTC)";
+  const CapturingStream capturing(the_gpu);
   std::vector<at::Tensor> states, weights;
   for (uint64_t state = 0; state < 4; ++state) states.push_back(random_rows(96, 75, state, at::kFloat));
   mma::Regularizer<> regularizer(mma::Options().coefficient(0.07));
   for (int layer = 0; layer < 3; ++layer) {
-    weights.push_back(states[0].to(gpu).mul_(layer + 1).requires_grad_());
+    weights.push_back(states[0].to(the_gpu).mul_(layer + 1).requires_grad_());
     weights.back().mutable_grad() = at::zeros_like(weights.back());
     regularizer.add("layer" + std::to_string(layer), weights.back());
   }
@@ -76,7 +76,7 @@ std::vector<at::Tensor> mixed_weights(c10::Device device) {
   return weights;
 }
 
-mma::Regularizer<> regularizer_of(const std::vector<at::Tensor>& weights, const mma::Options& options = {}) {
+mma::Regularizer<> regularizer_over(const std::vector<at::Tensor>& weights, const mma::Options& options = {}) {
   mma::Regularizer<> regularizer(options);
   for (size_t k = 0; k < weights.size(); ++k) regularizer.add("layer" + std::to_string(k), weights[k]);
   return regularizer;
@@ -93,8 +93,8 @@ void expect_equal_gradients(const std::vector<at::Tensor>& actual, const std::ve
 
 TEST(Cuda, ARegularizerIsAsOnTheCpu) {
   NEEDS_A_GPU();
-  const std::vector<at::Tensor> weights = mixed_weights(gpu), on_cpu = mixed_weights(at::kCPU);
-  mma::Regularizer<> regularizer = regularizer_of(weights), reference = regularizer_of(on_cpu);
+  const std::vector<at::Tensor> weights = mixed_weights(the_gpu), on_cpu = mixed_weights(at::kCPU);
+  mma::Regularizer<> regularizer = regularizer_over(weights), reference = regularizer_over(on_cpu);
   for (int round = 0; round < 2; ++round) {  // makes .grad, then adds to it
     const at::Tensor loss = regularizer.loss(), expected = reference.loss();
     EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 1e-5);
@@ -109,9 +109,10 @@ TEST(Cuda, ARegularizerIsAsOnTheCpu) {
 
 TEST(Cuda, ASearchBesideTheForwardPassFindsTheSame) {
   NEEDS_A_GPU();
-  const std::vector<at::Tensor> weights = mixed_weights(gpu), copies = mixed_weights(gpu);
-  mma::Regularizer<> beside = regularizer_of(weights, mma::Options().concurrent(true)), plain = regularizer_of(copies);
-  at::Tensor work = at::ones({2048, 2048}, gpu);
+  const std::vector<at::Tensor> weights = mixed_weights(the_gpu), copies = mixed_weights(the_gpu);
+  mma::Regularizer<> beside = regularizer_over(weights, mma::Options().concurrent(true)),
+                     plain = regularizer_over(copies);
+  at::Tensor work = at::ones({2048, 2048}, the_gpu);
   for (int step = 0; step < 4; ++step) {
     beside.start();
     work = work.mm(work) / 2048;
@@ -134,15 +135,15 @@ TEST(Cuda, ASearchBesideTheForwardPassFindsTheSame) {
 // With refresh_every a step that searches and one that keeps the pairs are two graphs.
 TEST(Cuda, RefreshEveryIsTwoGraphs) {
   NEEDS_A_GPU();
-  if (!Engine::available(gpu, at::kFloat)) GTEST_SKIP() << "the kernels cannot be compiled here (no NVRTC)";
-  const CapturingStream capturing(gpu);
+  if (!Engine::available(the_gpu, at::kFloat)) GTEST_SKIP() << "the kernels cannot be compiled here (no NVRTC)";
+  const CapturingStream capturing(the_gpu);
   std::vector<at::Tensor> captured, eager;
   for (uint64_t layer = 0; layer < 3; ++layer) {
-    captured.push_back(random_rows(96, 75, layer, at::kFloat).to(gpu).requires_grad_());
+    captured.push_back(random_rows(96, 75, layer, at::kFloat).to(the_gpu).requires_grad_());
     eager.push_back(captured.back().detach().clone().requires_grad_());
   }
   const auto options = mma::Options().coefficient(1).refresh_every(2);
-  mma::Regularizer<> in_graphs = regularizer_of(captured, options), plain = regularizer_of(eager, options);
+  mma::Regularizer<> in_graphs = regularizer_over(captured, options), plain = regularizer_over(eager, options);
   const auto step = [](mma::Regularizer<>& regularizer, const std::vector<at::Tensor>& weights) {
     regularizer.accumulate_gradient();
     const at::NoGradGuard no_grad;

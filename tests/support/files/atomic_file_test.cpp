@@ -19,7 +19,7 @@ using mma::tests::read_bytes;
 using mma::tests::TemporaryFolder;
 using mma::tests::write_bytes;
 
-std::function<void(std::ostream&)> text(const std::string& bytes) {
+std::function<void(std::ostream&)> writing(const std::string& bytes) {
   return [bytes](std::ostream& stream) { stream << bytes; };
 }
 
@@ -52,9 +52,9 @@ class FileSizeLimit {
 
 TEST(AtomicFile, WritesAndReplaces) {
   const TemporaryFolder folder;
-  write_atomically(folder / "a", text("first"));
+  write_atomically(folder / "a", writing("first"));
   EXPECT_EQ(read_bytes(folder / "a"), "first");
-  write_atomically(folder / "a", text("2nd"));
+  write_atomically(folder / "a", writing("2nd"));
   EXPECT_EQ(read_bytes(folder / "a"), "2nd");
   EXPECT_EQ(count_files(folder), 1);
 }
@@ -79,13 +79,14 @@ TEST(AtomicFile, KeepsEveryByteOfSmallAndLargePieces) {
 TEST(AtomicFile, AbsentFolder) {
   const TemporaryFolder folder;
   const auto path = folder / "no/such/file";
-  EXPECT_EQ(failure(path, text("x")), "cannot write " + path.string() + ": No such file or directory");
+  EXPECT_EQ(failure(path, writing("x")), "cannot write " + path.string() + ": No such file or directory");
 }
 
 TEST(AtomicFile, FolderInTheWay) {
   const TemporaryFolder folder;
   std::filesystem::create_directory(folder / "taken");
-  EXPECT_EQ(failure(folder / "taken", text("x")), "cannot write " + (folder / "taken").string() + ": Is a directory");
+  EXPECT_EQ(failure(folder / "taken", writing("x")),
+            "cannot write " + (folder / "taken").string() + ": Is a directory");
   EXPECT_EQ(count_files(folder), 1);
 }
 
@@ -95,7 +96,7 @@ TEST(AtomicFile, FolderWithoutPermission) {
   std::filesystem::permissions(folder.path(), std::filesystem::perms::owner_read);
   const bool is_root = geteuid() == 0;  // permissions do not bind root: be nobody for a moment
   ASSERT_EQ(seteuid(is_root ? 65534 : geteuid()), 0);
-  const std::string message = failure(folder / "file", text("x"));
+  const std::string message = failure(folder / "file", writing("x"));
   ASSERT_EQ(seteuid(is_root ? 0 : geteuid()), 0);
   std::filesystem::permissions(folder.path(), std::filesystem::perms::owner_all);
   EXPECT_EQ(message, "cannot write " + (folder / "file").string() + ": Permission denied");
@@ -104,7 +105,7 @@ TEST(AtomicFile, FolderWithoutPermission) {
 
 TEST(AtomicFile, FolderThatIsNone) {
   const auto path = std::filesystem::path("/proc/self/file");  // nobody, not even root, makes files here
-  EXPECT_TRUE(failure(path, text("x")).starts_with("cannot write /proc/self/file: "));
+  EXPECT_TRUE(failure(path, writing("x")).starts_with("cannot write /proc/self/file: "));
 }
 
 TEST(AtomicFile, FullDiskKeepsTheOldFile) {
@@ -112,7 +113,7 @@ TEST(AtomicFile, FullDiskKeepsTheOldFile) {
   write_bytes(folder / "a", "old");
   for (const size_t size : {5'000, 500'000}) {  // noticed by the last flush, and in the middle
     const FileSizeLimit limit(4096);
-    EXPECT_EQ(failure(folder / "a", text(std::string(size, 'x'))),
+    EXPECT_EQ(failure(folder / "a", writing(std::string(size, 'x'))),
               "cannot write " + (folder / "a").string() + ": File too large");
     EXPECT_EQ(read_bytes(folder / "a"), "old");
     EXPECT_EQ(count_files(folder), 1);
@@ -145,7 +146,7 @@ TEST(AtomicFile, PathWithoutFolder) {
   const TemporaryFolder folder;
   const auto before = std::filesystem::current_path();
   std::filesystem::current_path(folder.path());
-  write_atomically("here", text("x"));
+  write_atomically("here", writing("x"));
   std::filesystem::current_path(before);
   EXPECT_EQ(read_bytes(folder / "here"), "x");
 }

@@ -11,7 +11,7 @@ namespace {
 
 using namespace std::string_literals;
 
-std::string text(const std::string& value) { return "\x8c"s + static_cast<char>(value.size()) + value; }
+std::string pickled_text(const std::string& value) { return "\x8c"s + static_cast<char>(value.size()) + value; }
 
 std::string tensor(const std::string& sizes) {
   return "ctorch._utils\n_rebuild_tensor_v2\n(NN" + sizes + sizes + "\x89}tR";
@@ -25,7 +25,7 @@ using Entries = std::vector<std::pair<std::string, std::string>>;
 
 std::string dict(const Entries& entries) {
   std::string opcodes = "}";
-  for (const auto& [key, value] : entries) opcodes += text(key) + value + "s";
+  for (const auto& [key, value] : entries) opcodes += pickled_text(key) + value + "s";
   return opcodes;
 }
 
@@ -49,7 +49,7 @@ TEST(StateDict, LiesAtAnyDepthUnderAnyKey) {
   EXPECT_EQ(found(dict({{"x", dict({{"y", "]" + network + "a"}})}, {"epoch", "K\x05"}})), "w b ");
   EXPECT_EQ(found(dict({{"x", network + "K\x01\x86"}})), "w b ");
   EXPECT_EQ(found(object("argparse\nNamespace", dict({{"net", network}}))), "w b ");
-  EXPECT_EQ(found(dict({{"x", "cmy\nDict\n)R" + text("w") + matrix + "s"}})), "w ");
+  EXPECT_EQ(found(dict({{"x", "cmy\nDict\n)R" + pickled_text("w") + matrix + "s"}})), "w ");
 }
 
 TEST(StateDict, KeysAndContainersOfPython2) {
@@ -86,7 +86,7 @@ TEST(StateDict, OneOfSeveralIsChosenByItsKey) {
 }
 
 TEST(StateDict, OneDictionaryUnderTwoKeysIsOne) {
-  EXPECT_EQ(found("}" + text("a") + network + "q\x01s" + text("b") + "h\x01s"), "w b ");
+  EXPECT_EQ(found("}" + pickled_text("a") + network + "q\x01s" + pickled_text("b") + "h\x01s"), "w b ");
 }
 
 TEST(StateDict, ModulesOfLibTorchAndTheirModules) {
@@ -95,7 +95,8 @@ TEST(StateDict, ModulesOfLibTorchAndTheirModules) {
       found(object("__torch__\nModule",
                    dict({{"a", linear}, {"b", object("__torch__\nM", dict({{"c", linear}}))}, {"scale", one_number}}))),
       "a.weight b.c.weight scale ");
-  EXPECT_EQ(found("ctorch.jit._pickle\nrestore_type_tag\n" + network + text("Dict[str, Tensor]") + "\x86R"), "w b ");
+  EXPECT_EQ(found("ctorch.jit._pickle\nrestore_type_tag\n" + network + pickled_text("Dict[str, Tensor]") + "\x86R"),
+            "w b ");
 }
 
 TEST(StateDict, TensorsWithoutNames) {
@@ -123,15 +124,15 @@ TEST(StateDict, TensorsOfSubclassesAndParameters) {
 
 TEST(StateDict, Bombs) {
   // Circles, depth without end, two in each for forty levels, and one long text as the name of every level.
-  EXPECT_NE(found("}q\x01" + text("a") + "h\x01s"), "");
+  EXPECT_NE(found("}q\x01" + pickled_text("a") + "h\x01s"), "");
   std::string deep = std::string(100'000, ']') + matrix + std::string(100'000, 'a');
   EXPECT_EQ(found(deep), "f: holds no tensors by name; expected torch.save(model.state_dict(), ...)");
   std::string doubling = network + "q\x01";
-  for (int i = 0; i < 40; ++i) doubling += "0}(" + text("a") + "h\x01" + text("b") + "h\x01uq\x01";
+  for (int i = 0; i < 40; ++i) doubling += "0}(" + pickled_text("a") + "h\x01" + pickled_text("b") + "h\x01uq\x01";
   EXPECT_EQ(found(doubling), "w b ");
   EXPECT_EQ(found(doubling, ".").substr(0, 8), "a.a.a.a.");
   const std::string long_name = "X\x40\x42\x0f\x00"s + std::string(1'000'000, 'x') + "q\x02";
-  EXPECT_EQ(found("}" + long_name + "}" + text("y") + network + "ss", "."),
+  EXPECT_EQ(found("}" + long_name + "}" + pickled_text("y") + network + "ss", "."),
             "f: names a tensor with more than 1000 characters");
 }
 

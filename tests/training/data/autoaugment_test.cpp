@@ -29,7 +29,7 @@ const std::map<std::string, Operation> by_name = {
     {"Contrast", Operation::Contrast},     {"Color", Operation::Color},
     {"Brightness", Operation::Brightness}, {"Sharpness", Operation::Sharpness}};
 
-const std::vector<int64_t> fill = {129, 124, 112};
+const std::vector<int64_t> fill_colour = {129, 124, 112};
 
 bool is_geometric(Operation operation) { return operation <= Operation::Rotate; }
 
@@ -85,7 +85,7 @@ void expect_pillows_pixels(const std::string& path) {
     ++seen[operation];
     const at::Tensor expected = file.images();
     const Edits edits(static_cast<size_t>(images.size(0)), Edit{operation, value});
-    const at::Tensor result = edited(images, edits, fill);
+    const at::Tensor result = edited(images, edits, fill_colour);
     ASSERT_EQ(result.scalar_type(), at::kByte);
     const at::Tensor difference = (result.to(at::kInt) - expected.to(at::kInt)).abs();
     if (is_geometric(operation)) {
@@ -127,11 +127,11 @@ TEST(AutoAugment, EditsEachImageByItsOwnEdit) {
   edits[2] = Edit{Operation::TranslateX, 3};
   edits[3] = Edit{Operation::TranslateX, -5};
   edits[4] = Edit{Operation::Invert};
-  const at::Tensor result = edited(images, edits, fill);
+  const at::Tensor result = edited(images, edits, fill_colour);
   EXPECT_TRUE(at::equal(result[0], 255 - images[0]));
   EXPECT_TRUE(at::equal(result[1], images[1]));
   EXPECT_TRUE(at::equal(result[2].narrow(2, 0, 29), images[2].narrow(2, 3, 29)));
-  EXPECT_TRUE((result[2][1].narrow(1, 29, 3) == fill[1]).all().item<bool>());
+  EXPECT_TRUE((result[2][1].narrow(1, 29, 3) == fill_colour[1]).all().item<bool>());
   EXPECT_TRUE(at::equal(result[3].narrow(2, 5, 27), images[3].narrow(2, 0, 27)));
   EXPECT_TRUE(at::equal(result[4], 255 - images[4]));
 }
@@ -217,23 +217,23 @@ TEST(AutoAugment, DrawsByTheProbabilities) {
 
 TEST(AutoAugment, IsAFunctionOfSeedEpochAndStep) {
   const at::Tensor images = at::randint(0, 256, {64, 3, 32, 32}, at::kByte);
-  const at::Tensor once = auto_augmented(images, fill, 1, 2, 3);
-  EXPECT_TRUE(at::equal(auto_augmented(images, fill, 1, 2, 3), once));
-  EXPECT_FALSE(at::equal(auto_augmented(images, fill, 2, 2, 3), once));
-  EXPECT_FALSE(at::equal(auto_augmented(images, fill, 1, 3, 3), once));
-  EXPECT_FALSE(at::equal(auto_augmented(images, fill, 1, 2, 4), once));
+  const at::Tensor once = auto_augmented(images, fill_colour, 1, 2, 3);
+  EXPECT_TRUE(at::equal(auto_augmented(images, fill_colour, 1, 2, 3), once));
+  EXPECT_FALSE(at::equal(auto_augmented(images, fill_colour, 2, 2, 3), once));
+  EXPECT_FALSE(at::equal(auto_augmented(images, fill_colour, 1, 3, 3), once));
+  EXPECT_FALSE(at::equal(auto_augmented(images, fill_colour, 1, 2, 4), once));
 }
 
 TEST(AutoAugment, IsTheSameOnAGpu) {
   if (!torch::cuda::is_available()) GTEST_SKIP() << "no GPU";
   const at::Tensor images = at::randint(0, 256, {512, 3, 32, 32}, at::kByte), there = images.to(at::kCUDA);
   for (const int64_t step : {0, 1, 2, 3}) {
-    const at::Tensor difference = (auto_augmented(there, fill, 1, 2, step).cpu().to(at::kInt) -
-                                   auto_augmented(images, fill, 1, 2, step).to(at::kInt))
+    const at::Tensor difference = (auto_augmented(there, fill_colour, 1, 2, step).cpu().to(at::kInt) -
+                                   auto_augmented(images, fill_colour, 1, 2, step).to(at::kInt))
                                       .abs();
     EXPECT_LE((difference > 0).to(at::kDouble).mean().item<double>(), 1e-3);
     const at::Tensor centres = drawn_centres(512, 32, 32, 1, 2, step);
-    EXPECT_TRUE(at::equal(cut_out(there, 8, centres, fill).cpu(), cut_out(images, 8, centres, fill)));
+    EXPECT_TRUE(at::equal(cut_out(there, 8, centres, fill_colour).cpu(), cut_out(images, 8, centres, fill_colour)));
   }
 }
 

@@ -78,15 +78,15 @@ void expect_image(const at::Tensor& images, int64_t index, int image, bool grey 
   }
 }
 
-std::vector<int64_t> labels_of(const LabelledImages& split) {
+std::vector<int64_t> labels_in(const LabelledImages& split) {
   const int64_t* label = split.labels.const_data_ptr<int64_t>();
   return {label, label + split.labels.numel()};
 }
 
 void expect_small_set(const Dataset& dataset) {
   EXPECT_EQ(dataset.classes, 2);
-  EXPECT_EQ(labels_of(dataset.train), (std::vector<int64_t>{0, 0, 1}));
-  EXPECT_EQ(labels_of(dataset.test), (std::vector<int64_t>{1, 0}));
+  EXPECT_EQ(labels_in(dataset.train), (std::vector<int64_t>{0, 0, 1}));
+  EXPECT_EQ(labels_in(dataset.test), (std::vector<int64_t>{1, 0}));
   ASSERT_EQ(dataset.train.images.size(0), 3);
   ASSERT_EQ(dataset.test.images.size(0), 2);
   expect_image(dataset.train.images, 0, 0);
@@ -151,11 +151,11 @@ TEST(TinyImageNet, IsDecodedAgainWhenAFileChanged) {
   fs::last_write_time(root / "train/n01/images/n01_1.JPEG", fs::file_time_type::clock::now() + std::chrono::hours(1));
   expect_image(load(root).train.images, 1, 5);
   write_jpeg(root / "train/n02/images/n02_1.JPEG", 6);
-  EXPECT_EQ(labels_of(load(root).train), (std::vector<int64_t>{0, 0, 1, 1}));
+  EXPECT_EQ(labels_in(load(root).train), (std::vector<int64_t>{0, 0, 1, 1}));
   fs::remove(root / "train/n01/images/n01_0.JPEG");
-  EXPECT_EQ(labels_of(load(root).train), (std::vector<int64_t>{0, 1, 1}));
+  EXPECT_EQ(labels_in(load(root).train), (std::vector<int64_t>{0, 1, 1}));
   write_text(root / "val/val_annotations.txt", "val_0.JPEG\tn01\t0\t0\t63\t63\n");
-  EXPECT_EQ(labels_of(load(root).test), (std::vector<int64_t>{0}));
+  EXPECT_EQ(labels_in(load(root).test), (std::vector<int64_t>{0}));
 }
 
 TEST(TinyImageNet, NamesTheFileThatIsMissing) {

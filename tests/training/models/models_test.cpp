@@ -295,7 +295,7 @@ TEST(Models, DropOutBetweenTheConvolutionsOfAWideResNet) {
   EXPECT_TRUE(at::equal(plain->forward(images), plain->forward(images)));
 }
 
-std::string error_of(const std::string& name, ImageShape image, double dropout = 0) {
+std::string error_of_model(const std::string& name, ImageShape image, double dropout = 0) {
   try {
     make_model(name, image, 10, dropout);
   } catch (const UserError& error) {
@@ -305,18 +305,19 @@ std::string error_of(const std::string& name, ImageShape image, double dropout =
 }
 
 TEST(Models, RefuseAnUnknownName) {
-  EXPECT_EQ(error_of("resnet21", {}),
+  EXPECT_EQ(error_of_model("resnet21", {}),
             "unknown model 'resnet21': expected one of resnet20, resnet56, vgg16-bn, vgg19-bn, wrn-16-8, wrn-28-10, "
             "densenet-40-12, vgg11-bn-narrow");
 }
 
 TEST(Models, RefuseDropoutWhereThereIsNone) {
-  EXPECT_EQ(error_of("vgg16-bn", {}, 0.3), "vgg16-bn has no dropout: a WRN is needed");
+  EXPECT_EQ(error_of_model("vgg16-bn", {}, 0.3), "vgg16-bn has no dropout: a WRN is needed");
 }
 
 TEST(Models, RefuseImagesThatAreTooSmall) {
-  EXPECT_EQ(error_of("vgg16-bn", {3, 15}), "vgg16-bn needs images of at least 16 x 16 pixels, but these have 15 x 15");
-  EXPECT_EQ(error_of("resnet20", {3, 3}), "resnet20 needs images of at least 4 x 4 pixels, but these have 3 x 3");
+  EXPECT_EQ(error_of_model("vgg16-bn", {3, 15}),
+            "vgg16-bn needs images of at least 16 x 16 pixels, but these have 15 x 15");
+  EXPECT_EQ(error_of_model("resnet20", {3, 3}), "resnet20 needs images of at least 4 x 4 pixels, but these have 3 x 3");
 }
 
 }  // namespace

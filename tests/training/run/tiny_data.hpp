@@ -1,26 +1,14 @@
 // Small data sets in their publishers' formats, so that a training run takes a second.
 #pragma once
 
-#include <gtest/gtest.h>
-
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <random>
 #include <string>
 
+#include "../../support/test_files.hpp"
+
 namespace mma::tests {
-
-inline void write_bytes(const std::filesystem::path& path, const std::string& bytes) {
-  std::ofstream file(path, std::ios::binary);
-  file << bytes;
-  ASSERT_TRUE(file.flush()) << path;
-}
-
-inline std::string read_bytes(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 inline std::string big_endian(uint32_t value) {
   std::string bytes;

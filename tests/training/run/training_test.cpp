@@ -241,8 +241,8 @@ TEST(CudaTraining, ReplayedStepsAddUpTheLossesAndLearn) {
   Settings plain = tiny_settings("cuda");
   plain.learning_rate = 0.005;  // at which so few images are learnt, as on the CPU in LearnsInBfloat16
   plain.milestones = {};
-  Training eager(plain, prepared(tiny_dataset(), plain));
-  Training replayed(in_a_graph(plain), prepared(tiny_dataset(), plain));
+  Training eager(plain, prepared(tiny_dataset(), plain), trainer());
+  Training replayed(in_a_graph(plain), prepared(tiny_dataset(), plain), trainer());
   const std::vector<double> losses = train(replayed, 0, 12 * steps_per_epoch);
   EXPECT_EQ(losses, train(eager, 0, 12 * steps_per_epoch));
   EXPECT_LT(losses.back(), 0.7 * losses.front());

@@ -11,14 +11,16 @@ namespace mma::tests {
 
 using examples::Given;
 
-/// Names that a row allows but does not list.
-inline std::string other_name(const std::string& key) {
-  static const std::map<std::string, std::string> names = {{"model", "wrn-16-8"},
-                                                           {"dataset", "cifar10"},
-                                                           {"data", "elsewhere"},
-                                                           {"recipe", "densenet"},
-                                                           {"exclude_pairs", "pairs.txt"}};
-  return names.at(key);
+/// Names that a row takes but does not list.
+inline std::string other_name(const std::string& key, const std::string& name) {
+  static const std::map<std::string, std::pair<std::string, std::string>> names = {
+      {"model", {"wrn-16-8", "resnet56"}},
+      {"dataset", {"cifar10", "folder"}},
+      {"data", {"elsewhere", "far"}},
+      {"recipe", {"densenet", "vgg-bn"}},
+      {"exclude_pairs", {"pairs.txt", "pairs.csv"}}};
+  const auto& [first, second] = names.at(key);
+  return name == first ? second : first;
 }
 
 /// A value that the option takes and that differs from `value`.
@@ -29,7 +31,7 @@ Given other_value(const examples::OptionRow<S>& row, const Given& value) {
   }
   if (row.is_flag() && !value.is_boolean()) return row.raised;
   if (value.is_boolean()) return !value.get<bool>();
-  if (value.is_string()) return other_name(row.key);
+  if (value.is_string()) return other_name(row.key, value.get<std::string>());
   if (value.is_number_float()) return value == 0.0 ? 0.25 : value.get<double>() / 2;
   if (value.is_number()) return value.get<int64_t>() + 1;
   if (std::holds_alternative<std::vector<double> S::*>(row.member)) return {value.empty() ? 0.5 : 0.75};
