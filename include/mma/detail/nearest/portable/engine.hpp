@@ -350,7 +350,7 @@ class Engine final : public nearest::Engine {
               const at::Tensor& dividing, double scale) const {
     const at::Tensor norms = batch.rows_of(dividing).unsqueeze(2);
     if (batch.size() == 1) {
-      at::Tensor to = gradients[batch.matrices.front()];
+      const at::Tensor& to = gradients[batch.matrices.front()];
       to.addcdiv_(batches_.part_of(batch, forces, 0), norms.squeeze(0), scale);
       return;
     }
