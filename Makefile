@@ -2,13 +2,15 @@
 # make test   the same set-up, then every test
 # make bench  what MMA costs on this machine's CPU, against the paper's formula and the floor, at random and at trained
 #             weights, and on a face network's head
+# make lint   format, clang-tidy over the headers, shellcheck; fails on any finding
+# make docs   the API reference from the headers, in build-docs/html; fails on a public name without a comment
 # make data-cifar100   downloads CIFAR-100 from its publisher into data/
 #
 # Build by hand with the presets of CMakePresets.json.
 
 JOBS ?= $(shell nproc)
 
-.PHONY: demo test bench data-cifar100 format clean
+.PHONY: demo test bench lint docs data-cifar100 format clean
 
 demo:
 	@prefix=$$(cmake/bootstrap.sh --for demo) && \
@@ -33,11 +35,17 @@ bench:
 	benchmarks/train.sh build-bench/bin/mma-train build-bench/trained && \
 	{ build-bench/bin/bench-cpu --trained build-bench/trained; missed=$$?; build-bench/bin/bench-head && exit $$missed; }
 
+lint:
+	@prefix=$$(cmake/bootstrap.sh --for lint) && cmake/lint.sh "$$prefix"
+
+docs:
+	@cmake/bootstrap.sh --for docs && rm -rf build-docs && doxygen docs/Doxyfile && echo build-docs/html/index.html
+
 data-cifar100:
 	@examples/train/download-cifar100.sh data
 
 format:
-	git ls-files '*.hpp' '*.cpp' | xargs clang-format -i
+	git ls-files '*.hpp' '*.cpp' | xargs clang-format-14 -i
 
 clean:
-	rm -rf build build-bench build-demo build-library
+	rm -rf build build-bench build-demo build-docs build-library build-lint

@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 result=${1:-benchmarks/results/gpu.md}
-build=build-gpu
+build="build-gpu"
 
 if ! gpu=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -n 1) || [ -z "$gpu" ]; then
   echo "gpu.sh: no NVIDIA GPU answers on this machine (nvidia-smi), so nothing was measured" >&2

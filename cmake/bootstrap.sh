@@ -2,9 +2,10 @@
 # From a fresh Debian 12 with g++, CMake and Python to everything that a build needs. Prints on stdout the
 # CMAKE_PREFIX_PATH to build with, and on stderr what it does; quick when nothing is missing.
 #
-#   bootstrap.sh [--for demo|test|bench] [--newest | --python-readers]
+#   bootstrap.sh [--for demo|test|bench|lint|docs] [--newest | --python-readers]
 #
 # --for demo    what the programs need (default); --for test: GoogleTest as well; --for bench: Google Benchmark
+# --for lint    the headers' LibTorch, clang-format, clang-tidy and shellcheck; --for docs: doxygen alone, prints nothing
 # --newest      prints the folder of LibTorch 2.15.0 instead, for the consumer test
 # --python-readers  prints a Python that has tensorboard and safetensors instead, for the tests of our files
 #
@@ -28,16 +29,24 @@ while [ $# -gt 0 ]; do
     --for) purpose=$2; shift ;;
     --newest) version=$newest_version ;;
     --python-readers) purpose=readers ;;
-    *) fail "bootstrap.sh does not know '$1'; expected --for demo|test|bench, --newest or --python-readers" ;;
+    *) fail "bootstrap.sh does not know '$1'; expected --for demo|test|bench|lint|docs, --newest or --python-readers" ;;
   esac
   shift
 done
 
 # --- system packages -------------------------------------------------------------------------------------------------
 
-packages="libcli11-dev nlohmann-json3-dev zlib1g-dev libjpeg62-turbo-dev libpng-dev coinor-libclp-dev libboost-dev gnuplot-nox fonts-dejavu-core dataset-fashion-mnist curl ca-certificates python3-pip"
-[ "$purpose" = test ] && packages="$packages libgtest-dev clang"
-[ "$purpose" = bench ] && packages="$packages libbenchmark-dev"
+libtorch_packages="ca-certificates python3-pip"
+packages="$libtorch_packages libcli11-dev nlohmann-json3-dev zlib1g-dev libjpeg62-turbo-dev libpng-dev coinor-libclp-dev libboost-dev gnuplot-nox fonts-dejavu-core dataset-fashion-mnist curl"
+case $purpose in
+  test) packages="$packages libgtest-dev clang" ;;
+  bench) packages="$packages libbenchmark-dev" ;;
+  # Versions by name: another clang-format would format otherwise, another clang-tidy find other things.
+  lint) packages="$libtorch_packages clang-format-14 clang-tidy-14 shellcheck" ;;
+  docs) packages=doxygen ;;
+  demo | readers) ;;
+  *) fail "bootstrap.sh does not know the purpose '$purpose'; expected demo, test, bench, lint or docs" ;;
+esac
 
 install_system_packages() {
   missing=
@@ -145,6 +154,7 @@ libtorch() {
 }
 
 install_system_packages
+[ "$purpose" = docs ] && exit
 if [ "$purpose" = readers ]; then
   python_readers
   exit

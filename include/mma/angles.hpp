@@ -39,19 +39,19 @@ struct AngleOptions {
 
 /// The angles of one layer, in radians; NaN where there are none.
 struct LayerAngles {
-  std::string name;
-  int64_t groups = 1;
-  int64_t rows = 0;  ///< in each group
-  int64_t dimension = 0;
-  int64_t zero_rows = 0;  ///< rows without a direction, left out of everything below
-  double minimal_angle = detail::pairs::not_a_number();
+  std::string name;                                      ///< the layer's, dotted, such as "layer1.0.conv1"
+  int64_t groups = 1;                                    ///< of a grouped convolution, compared within each alone
+  int64_t rows = 0;                                      ///< in each group
+  int64_t dimension = 0;                                 ///< of a row
+  int64_t zero_rows = 0;                                 ///< rows without a direction, left out of everything below
+  double minimal_angle = detail::pairs::not_a_number();  ///< of the closest pair
   double mean_nearest_angle = detail::pairs::not_a_number();  ///< minus Eq 6
   double simplex_bound = detail::pairs::not_a_number();       ///< arccos(-1/(n-1)): no n rows can do better
-  double cosine_threshold = 0.2;
-  int64_t pairs_above = 0;                             ///< unordered pairs with a cosine above the threshold
-  std::vector<int64_t> cosine_histogram;               ///< unordered pairs by cosine
-  double coefficient = detail::pairs::not_a_number();  ///< in the loss; NaN outside a Regularizer
-  std::string note;                                    ///< why the layer is not in the loss, or what is wrong with it
+  double cosine_threshold = 0.2;                              ///< of pairs_above
+  int64_t pairs_above = 0;                                    ///< unordered pairs with a cosine above the threshold
+  std::vector<int64_t> cosine_histogram;                      ///< unordered pairs by cosine, equal bins from -1 to 1
+  double coefficient = detail::pairs::not_a_number();         ///< in the loss; NaN outside a Regularizer
+  std::string note;  ///< why the layer is not in the loss, or what is wrong with it
 };
 
 namespace detail {
@@ -122,7 +122,7 @@ inline std::pair<double, int64_t> measure_group(const at::Tensor& rows, const An
   if (options.progress) {
     options.progress(0.5);
   }
-  const double smallest = angles.min().item<double>();
+  const auto smallest = angles.min().item<double>();
   // The first group's as it is: with -Ofast a comparison with the NaN that stands for none says anything.
   result.minimal_angle = pairs::is_nan(result.minimal_angle) ? smallest : std::min(result.minimal_angle, smallest);
   count_cosines(rows::unit_rows(kept, rows::row_norms(kept)), options, result);
@@ -132,7 +132,7 @@ inline std::pair<double, int64_t> measure_group(const at::Tensor& rows, const An
 }  // namespace detail
 
 /// Measures rows [groups, rows, dimension] (float16 to float64, any device). A layer with NaN or Inf, or with fewer
-/// than two rows that are not zero, has no angles; its note says so.
+/// than two rows that are not zero, has no angles; its note says so. Throws c10::Error for rows of another shape.
 inline LayerAngles measure_angles(const std::string& name, const at::Tensor& rows, const AngleOptions& options = {}) {
   TORCH_CHECK(rows.dim() == 3, "mma: measure_angles got rows of shape ", rows.sizes(),
               "; expected [groups, rows, dimension], see mma::weight_rows.");

@@ -19,22 +19,31 @@ namespace mma {
 /// hold, a state of random draws included.
 class AnyObjective {
  public:
+  /// Holds a copy; implicit, so that AnyObjective is what any objective is passed as.
   template <typename Objective>
   requires(ObjectiveFunction<Objective> && !std::same_as<std::remove_cvref_t<Objective>, AnyObjective>)
+      // NOLINTNEXTLINE(google-explicit-constructor): an objective is passed where AnyObjective is expected.
       AnyObjective(Objective objective)
-      : held_(std::make_shared<Held<Objective>>(std::move(objective))) {}  // NOLINT
+      : held_(std::make_shared<Held<Objective>>(std::move(objective))) {}
 
+  /// rows [b, n, d], usable [b, n] -> [b], by what it holds. Throws c10::Error where that is not one value a matrix.
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) const { return held_->values(rows, usable); }
 
+  /// The values [b] and d(grad_output * values)/d rows [b, n, d] without an autograd graph: what it holds gives them,
+  /// or autograd does.
   std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
                                                        const at::Tensor& grad_output) const {
     return held_->value_and_gradient(rows, usable, grad_output);
   }
 
+  /// @cond detail
   using OverNearestRows = AnyObjective;
   std::optional<detail::nearest::Objective> nearest() const { return held_->nearest(); }
+  /// @endcond
 
+  /// The state of what it holds; empty where that has none.
   std::map<std::string, at::Tensor> state() const { return held_->state(); }
+  /// Gives what it holds this state; nothing where that has none.
   void load_state(const std::map<std::string, at::Tensor>& state) { held_->load_state(state); }
 
  private:

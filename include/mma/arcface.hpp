@@ -1,8 +1,4 @@
-// mma::ArcFace, the classifier of a face network with an additive angular margin (Eq 15), and its combined form:
-//   logit_j = s cos theta_j      of the label's own:  s (cos(m1 theta + m2) - m3)
-// where theta_j is the angle between an embedding and class j's weight. ArcFace+ is its cross-entropy and a Regularizer
-// over its weight: Options().scope(Scope::Output).coefficient(0.03).
-// Deng, Guo, Xue, Zafeiriou: ArcFace: Additive Angular Margin Loss for Deep Face Recognition, CVPR 2019.
+// mma::ArcFace, the classifier of a face network with an additive angular margin (Eq 15), and its combined form.
 #pragma once
 
 #include <ATen/TensorOperators.h>
@@ -29,6 +25,7 @@ namespace mma {
 /// What an ArcFace head is made of: mma::ArcFaceOptions(512, identities).margin(0.5).
 class ArcFaceOptions {
  public:
+  /// For embeddings [batch, embedding] of so many identities.
   ArcFaceOptions(int64_t embedding, int64_t identities) : embedding_(embedding), identities_(identities) {}
 
   /// s, the length that embeddings are given. Default 64.
@@ -47,12 +44,12 @@ class ArcFaceOptions {
     return *this;
   }
 
-  int64_t embedding() const { return embedding_; }
-  int64_t identities() const { return identities_; }
-  double scale() const { return scale_; }
-  double m1() const { return m1_; }
-  double m2() const { return m2_; }
-  double m3() const { return m3_; }
+  int64_t embedding() const { return embedding_; }    ///< the dimension of an embedding
+  int64_t identities() const { return identities_; }  ///< how many classes there are
+  double scale() const { return scale_; }             ///< s
+  double m1() const { return m1_; }                   ///< times the angle
+  double m2() const { return m2_; }                   ///< radians, added to the angle
+  double m3() const { return m3_; }                   ///< off the cosine
 
  private:
   int64_t embedding_, identities_;
@@ -101,9 +98,16 @@ inline at::Tensor angles_between(const at::Tensor& a, const at::Tensor& b) {
 
 }  // namespace detail
 
-/// A Linear layer without bias for unit vectors, with a margin where the label is known: `weight` [identities,
+/// A Linear layer without bias for unit vectors, with a margin where the label is known (Eq 15): `weight` [identities,
 /// embedding], one row a class. Being a Linear it is an output layer for Scope where it is registered last.
 /// Initialised by a normal distribution of deviation 0.01, as its authors do.
+///
+///     logit_j = s cos theta_j      of the label's own: s (cos(m1 theta + m2) - m3)
+///
+/// where theta_j is the angle between an embedding and class j's weight. Deng, Guo, Xue, Zafeiriou: ArcFace: Additive
+/// Angular Margin Loss for Deep Face Recognition, CVPR 2019.
+///
+/// ArcFace+ is its cross-entropy and a Regularizer over its weight: Options().scope(Scope::Output).coefficient(0.03).
 class ArcFaceImpl : public torch::nn::LinearImpl {
  public:
   /// Throws c10::Error for sizes below 1, a scale or an m1 that is not positive, an m2 outside [0, pi), an m3 below 0.
@@ -112,18 +116,22 @@ class ArcFaceImpl : public torch::nn::LinearImpl {
         options(options_) {
     reset_parameters();
   }
+  /// With the default scale and margin.
   ArcFaceImpl(int64_t embedding, int64_t identities) : ArcFaceImpl(ArcFaceOptions(embedding, identities)) {}
 
+  /// Draws the weight anew.
   void reset_parameters() {
     const at::NoGradGuard no_grad;
     weight.normal_(0, 0.01);
   }
 
+  /// Makes the parameters anew, as every torch::nn layer's reset().
   void reset() override {
     LinearImpl::reset();
     reset_parameters();
   }
 
+  /// A deep copy, on `device` where one is given.
   std::shared_ptr<Module> clone(const std::optional<at::Device>& device = std::nullopt) const override {
     const at::NoGradGuard no_grad;
     auto copy = std::make_shared<ArcFaceImpl>(options);
@@ -134,6 +142,7 @@ class ArcFaceImpl : public torch::nn::LinearImpl {
     return copy;
   }
 
+  /// One line: the sizes, the scale and the margins.
   void pretty_print(std::ostream& stream) const override {
     stream << "mma::ArcFace(embedding=" << options.embedding() << ", identities=" << options.identities()
            << ", scale=" << options.scale() << ", margins=(" << options.m1() << ", " << options.m2() << ", "
@@ -162,7 +171,7 @@ class ArcFaceImpl : public torch::nn::LinearImpl {
     return cosines.scatter(1, own.unsqueeze(1), targets.to(type).unsqueeze(1)) * options.scale();
   }
 
-  ArcFaceOptions options;
+  ArcFaceOptions options;  ///< what it was made of
 
  private:
   static const ArcFaceOptions& checked(const ArcFaceOptions& options) {
@@ -200,7 +209,7 @@ class ArcFaceImpl : public torch::nn::LinearImpl {
 /// Holds an ArcFaceImpl as torch::nn::Linear holds a LinearImpl: mma::ArcFace head(512, 10575).
 class ArcFace : public torch::nn::ModuleHolder<ArcFaceImpl> {
  public:
-  using Impl = ArcFaceImpl;
+  using Impl = ArcFaceImpl;  ///< the module itself
   using torch::nn::ModuleHolder<ArcFaceImpl>::ModuleHolder;
 };
 

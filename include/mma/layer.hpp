@@ -20,12 +20,12 @@ namespace mma {
 
 /// A layer in step with its module: the weight is read from the module's member each time.
 struct Layer {
-  std::string name;
-  std::function<at::Tensor()> weight;
-  WeightLayout layout;
-  double coefficient = 0;
+  std::string name;                    ///< dotted, such as "layer1.0.conv1"
+  std::function<at::Tensor()> weight;  ///< the weight of this moment, as the module has it
+  WeightLayout layout;                 ///< how its rows lie in it
+  double coefficient = 0;              ///< lambda of Eq 13
 
-  /// The weight as [groups, rows, dimension], in its own dtype.
+  /// The weight as [groups, rows, dimension], in its own dtype; errors as weight_rows().
   at::Tensor rows() const { return weight_rows(weight(), layout, name); }
 };
 

@@ -70,7 +70,7 @@ at::Tensor values_of(Objective& objective, const at::Tensor& rows, const at::Ten
   return values;
 }
 
-/// The values [b] and d(grad_output . values)/d rows [b, n, d], without a graph that outlives the call.
+/// The values [b] and d(grad_output * values)/d rows [b, n, d], without a graph that outlives the call.
 template <ObjectiveFunction Objective>
 std::pair<at::Tensor, at::Tensor> value_and_gradient(Objective& objective, const at::Tensor& rows,
                                                      const at::Tensor& usable, const at::Tensor& grad_output) {

@@ -15,8 +15,12 @@ namespace mma {
 /// Whether a shell pattern, as Options takes them, matches the whole of a layer's name.
 inline bool name_matches(std::string_view pattern, std::string_view name) { return detail::matches(pattern, name); }
 
-/// Hidden: every layer but the output layer. Output: the last Linear of the module unless named. All: both.
-enum class Scope { Hidden, Output, All };
+/// Which layers of a module are regularized.
+enum class Scope {
+  Hidden,  ///< every layer but the output layer
+  Output,  ///< the output layer alone: the last Linear of the module, unless Options::output_layer() names it
+  All      ///< both
+};
 
 /// What to regularize. Patterns are shell patterns (*, ?, [abc], [!abc], \ before a character that stands for itself)
 /// on a layer's whole dotted name, such as "layer1.*". A pattern that matches no layer, a number that means nothing and
@@ -35,7 +39,7 @@ class Options {
     pattern_coefficients_.emplace_back(pattern, value);
     return *this;
   }
-  /// Default Scope::All.
+  /// Which of the module's layers. Default Scope::All.
   Options& scope(Scope value) {
     scope_ = value;
     return *this;
@@ -73,6 +77,7 @@ class Options {
     return *this;
   }
   /// On a GPU, Regularizer::start() before the forward pass begins the search on a stream of its own, beside it.
+  /// Default false.
   Options& concurrent(bool value) {
     concurrent_ = value;
     return *this;
@@ -87,18 +92,20 @@ class Options {
     return *this;
   }
 
+  /// lambda where no pattern matches.
   double coefficient() const { return coefficient_; }
+  /// Patterns and their lambda, in the order in which they were given.
   const std::vector<std::pair<std::string, double>>& pattern_coefficients() const { return pattern_coefficients_; }
-  Scope scope() const { return scope_; }
-  const std::string& output_layer() const { return output_layer_; }
-  const std::vector<std::string>& include() const { return include_; }
-  const std::vector<std::string>& exclude() const { return exclude_; }
-  int64_t minimum_rows() const { return minimum_rows_; }
-  bool across_groups() const { return across_groups_; }
-  int64_t refresh_every() const { return refresh_every_; }
-  bool concurrent() const { return concurrent_; }
-  int64_t rank() const { return rank_; }
-  int64_t world_size() const { return world_size_; }
+  Scope scope() const { return scope_; }                                ///< which layers
+  const std::string& output_layer() const { return output_layer_; }     ///< empty: the last Linear
+  const std::vector<std::string>& include() const { return include_; }  ///< empty: all
+  const std::vector<std::string>& exclude() const { return exclude_; }  ///< empty: none
+  int64_t minimum_rows() const { return minimum_rows_; }                ///< in each group
+  bool across_groups() const { return across_groups_; }                 ///< all filters of a grouped convolution
+  int64_t refresh_every() const { return refresh_every_; }              ///< calls from one search to the next
+  bool concurrent() const { return concurrent_; }                       ///< start() searches on its own stream
+  int64_t rank() const { return rank_; }                                ///< this process, from 0
+  int64_t world_size() const { return world_size_; }                    ///< 1: no sharing
 
  private:
   double coefficient_ = 0.07;

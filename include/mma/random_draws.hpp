@@ -25,8 +25,10 @@ inline uint64_t splitmix64(uint64_t seed, uint64_t index = 0) {
   return mixed ^ (mixed >> 31);
 }
 
+/// Random numbers of an objective's own. The program's generators are neither read nor moved, and the same seed and
+/// number of draws give the same numbers.
 struct RandomDraws {
-  uint64_t seed = 1;
+  uint64_t seed = 1;  ///< another one, other numbers
   int64_t draws = 0;  ///< made so far
 
   /// `count` of n rows for each of `batch` matrices, ascending, [batch, count] int64 on the CPU.
@@ -43,8 +45,10 @@ struct RandomDraws {
   /// Standard normal numbers, float64 on the CPU.
   at::Tensor normal(at::IntArrayRef sizes) { return at::randn(sizes, next(), at::TensorOptions(at::kDouble)); }
 
+  /// {"draws": how many were made}, for a checkpoint.
   std::map<std::string, at::Tensor> state() const { return {{"draws", at::scalar_tensor(draws, at::kLong)}}; }
 
+  /// Goes on after the draws of state(). Throws c10::Error for a state without "draws".
   void load_state(const std::map<std::string, at::Tensor>& state) {
     const auto found = state.find("draws");
     TORCH_CHECK(found != state.end() && found->second.numel() == 1,

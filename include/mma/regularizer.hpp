@@ -33,10 +33,11 @@
 
 namespace mma {
 
-/// The regularizer of a module. It shares ownership of the module's layers, so it may outlive the module; weights
-/// changed in place, by to(device), by load, or by assigning a layer's member are seen at the next call, and so are
-/// layers that come and go (below the children alone, where the module itself lives on the stack).
-/// Not thread-safe; one instance a training loop.
+/// The regularizer of a module: sum over its layers of coefficient * objective(rows of the layer) (Eq 13), as a term of
+/// the loss or as a gradient that is added. It shares ownership of the module's layers, so it may outlive the module;
+/// weights changed in place, by to(device), by load, or by assigning a layer's member are seen at the next call, and so
+/// are layers that come and go (below the children alone, where the module itself lives on the stack). Not thread-safe;
+/// one instance a training loop.
 template <typename Objective = MinimalAngle>
 class Regularizer {
   static_assert(ObjectiveFunction<Objective>,
@@ -44,14 +45,16 @@ class Regularizer {
                 "/*[b,n] bool*/) and returns one value for each matrix, [b]");
 
  public:
-  /// Chooses the module's layers. Throws c10::Error for an option that names no layer.
+  /// Chooses the module's layers. Throws c10::Error for an option that names no layer or means nothing, and for a layer
+  /// whose weight has no rows.
   explicit Regularizer(torch::nn::Module& module, const Options& options = {})
       : Regularizer(module, Objective{}, options) {}
 
+  /// The same with an objective that is not the default one of its type: HypersphericalEnergy{.s = 1}.
   Regularizer(torch::nn::Module& module, Objective objective, const Options& options = {})
       : objective_(std::make_shared<Objective>(std::move(objective))), options_(options), layers_(module, options) {}
 
-  /// Without a module: for tensors added by hand.
+  /// Without a module: for tensors added by hand. Throws c10::Error for an option that means nothing.
   explicit Regularizer(const Options& options, Objective objective = {})
       : objective_(std::make_shared<Objective>(std::move(objective))), options_(options), layers_(options) {}
 
@@ -74,12 +77,14 @@ class Regularizer {
   /// The layers, in the module's order, then those added by hand.
   const std::vector<Layer>& layers() const { return layers_.current(); }
 
+  /// The objective in use; what is changed here counts from the next call.
   Objective& objective() { return *objective_; }
 
   /// sum_l coefficient_l * objective(layer l), a scalar with an autograd graph to the weights. Frozen layers, tied
   /// weights' second occurrences and layers with fewer than two rows do not count. Of a grouped convolution the mean
   /// over its groups counts, weighted by their usable rows, whether the objective is itself a mean or a sum.
   /// A weight that forward() computes must have been computed: call forward() in a statement before.
+  /// Throws c10::Error, naming the layer, for a weight that has no rows (see mma::weight_rows).
   at::Tensor loss() {
     const detail::rows::FullPrecisionGuard guard;
     update_parts();
@@ -101,6 +106,7 @@ class Regularizer {
 
   /// Adds scale * d loss()/d weight to each weight's .grad without an autograd graph, and returns loss() (no graph).
   /// The numbers are those of loss().backward(). Call it after the main loss's backward(), before the optimizer's step.
+  /// Throws as loss() does.
   at::Tensor accumulate_gradient(double scale = 1.0) {
     const detail::rows::FullPrecisionGuard guard;
     update_parts();
@@ -143,7 +149,7 @@ class Regularizer {
     return result;
   }
 
-  /// Throws c10::Error for a state that lacks something.
+  /// Goes on from state(), for the same layers. Throws c10::Error for a state that lacks something.
   void load_state(const std::map<std::string, at::Tensor>& state) {
     const auto step = state.find("step");
     TORCH_CHECK(step != state.end() && step->second.numel() == 1,

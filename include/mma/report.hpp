@@ -18,7 +18,7 @@ namespace mma {
 
 /// The angles of several layers: print it for a table, json() for programs.
 struct Report {
-  std::vector<LayerAngles> layers;
+  std::vector<LayerAngles> layers;  ///< in the module's order, then those added by hand
   /// The module's matrices that no rule takes; Regularizer::add() does.
   std::vector<LeftOut> left_out;
 

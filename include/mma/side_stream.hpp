@@ -24,6 +24,7 @@ namespace mma {
 ///   side.join({made});                       // from here on `made` may be used
 class SideStream {
  public:
+  /// A stream of this device, of a GPU.
   explicit SideStream(c10::Device device)
       : guard_(device.type()),
         device_(device),
@@ -32,19 +33,21 @@ class SideStream {
         done_(device.type()) {}
   SideStream(const SideStream&) = delete;
   SideStream& operator=(const SideStream&) = delete;
+  ~SideStream() = default;
 
   /// While it lives, the side stream is the current one of this thread.
-  class Scope {
+  class Guard {
    public:
-    explicit Scope(SideStream& side) : side_(side), guard_(after_current(side)) {}
-    ~Scope() {
+    /// Enters the side stream, after all that the current one has been given.
+    explicit Guard(SideStream& side) : side_(side), guard_(after_current(side)) {}
+    ~Guard() {
       try {
         side_.done_.record(side_.stream_);
       } catch (const std::exception&) {  // the GPU has failed, which whoever waits for it is told
       }
     }
-    Scope(const Scope&) = delete;
-    Scope& operator=(const Scope&) = delete;
+    Guard(const Guard&) = delete;
+    Guard& operator=(const Guard&) = delete;
 
    private:
     static c10::Stream after_current(SideStream& side) {
@@ -60,7 +63,7 @@ class SideStream {
   /// Runs `work` with the side stream as the current one.
   template <typename Work>
   void run(const Work& work) {
-    const Scope scope(*this);
+    const Guard guard(*this);
     work();
   }
 

@@ -16,7 +16,8 @@
 
 namespace mma {
 
-/// arccos(-1/(n-1)) in radians: the minimal angle of n points is never larger, in any dimension. n >= 2.
+/// arccos(-1/(n-1)) in radians: the minimal angle of n points is never larger, in any dimension.
+/// Throws c10::Error for n < 2.
 inline double simplex_angle(int64_t n) {
   TORCH_CHECK(n >= 2, "mma: simplex_angle got n = ", n, "; expected at least 2 points.");
   return std::acos(-1.0 / static_cast<double>(n - 1));

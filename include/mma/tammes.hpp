@@ -23,6 +23,7 @@
 namespace mma {
 
 /// The smallest angle in radians between two rows of points [n, d], to the last digits of float64.
+/// Throws c10::Error for fewer than two rows and for a row that is zero.
 inline double minimal_angle(const at::Tensor& points) {
   TORCH_CHECK(points.dim() == 2 && points.size(0) >= 2 && points.size(1) >= 1 &&
                   detail::rows::usable_rows(points.detach().to(at::kDouble)).all().item<bool>(),
@@ -40,7 +41,8 @@ inline at::Tensor unit_rows(const at::Tensor& points) {
 }
 
 /// The paper's numerical method: standard normal starts, SGD with momentum, a rate that falls to a fifth when learning
-/// stagnates (see detail::tammes::PaperSchedule). Gives the best configuration that any start came by.
+/// stagnates. Gives the best configuration that any start came by. Throws c10::Error for fewer than two points, one
+/// dimension or one start, and for a start that is not finite or has a zero row. Section 4 of the paper.
 inline TammesResult tammes_paper(const AnyObjective& objective, const TammesPaperOptions& options,
                                  const TammesCallbacks& callbacks = {}) {
   detail::tammes::check_tammes_size(options.points, options.dimension, options.start);
@@ -90,9 +92,9 @@ inline TammesResult tammes_paper(const AnyObjective& objective, const TammesPape
   return result;
 }
 
-/// The annealed method: L-BFGS on the p-norm of the inverse distances (see detail/tammes/power_energy.hpp) while the
-/// exponent doubles, from many starts, then hops from the best. The same seed gives the same bits on any number of
-/// threads.
+/// The annealed method: L-BFGS on the p-norm of the inverse distances while the exponent doubles, from many starts,
+/// then hops from the best. The same seed gives the same bits on any number of threads. Throws c10::Error for sizes and
+/// starts as tammes_paper() does, and for options out of their range.
 inline TammesResult tammes_annealed(const TammesAnnealedOptions& options, const TammesCallbacks& callbacks = {}) {
   detail::tammes::check_tammes_size(options.points, options.dimension, options.start);
   TORCH_CHECK(options.threads >= 1 && options.hops >= 0 && (options.start.defined() || options.starts >= 1),

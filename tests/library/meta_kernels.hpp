@@ -6,6 +6,9 @@
 #include <ATen/ExpandUtils.h>
 #include <torch/library.h>
 
+#include <optional>
+#include <vector>
+
 namespace meta_kernels {
 
 inline at::Tensor index_select(const at::Tensor& self, int64_t dim, const at::Tensor& index) {
@@ -26,6 +29,12 @@ inline at::Tensor& abs_out(const at::Tensor& self, at::Tensor& out) {
   return out;
 }
 
+inline at::Tensor& nan_to_num_out(const at::Tensor& self, std::optional<double>, std::optional<double>,
+                                  std::optional<double>, at::Tensor& out) {
+  out.resize_(self.sizes());
+  return out;
+}
+
 inline at::Tensor& logical_and_out(const at::Tensor& self, const at::Tensor& other, at::Tensor& out) {
   out.resize_(at::infer_size(self.sizes(), other.sizes()));
   return out;
@@ -36,6 +45,7 @@ inline at::Tensor& logical_and_out(const at::Tensor& self, const at::Tensor& oth
 TORCH_LIBRARY_IMPL(aten, Meta, library) {
   library.impl("index_select", &meta_kernels::index_select);
   library.impl("abs.out", &meta_kernels::abs_out);
+  library.impl("nan_to_num.out", &meta_kernels::nan_to_num_out);
   library.impl("logical_and.out", &meta_kernels::logical_and_out);
   library.impl("where.self", &meta_kernels::where);
 }

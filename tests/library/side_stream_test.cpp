@@ -75,10 +75,10 @@ TEST_F(SideStream, RunsAfterWhatCameAndIsWaitedForByWhatComes) {
   EXPECT_EQ(log().back(), "0 waits for 2");
 }
 
-TEST_F(SideStream, IsTheCurrentOneWithinAScope) {
+TEST_F(SideStream, IsTheCurrentOneUnderItsGuard) {
   mma::SideStream side(device);
   {
-    const mma::SideStream::Scope scope(side);
+    const mma::SideStream::Guard guard(side);
     work();
   }
   EXPECT_EQ(log(), ran_beside);

@@ -65,6 +65,7 @@ const std::map<std::string, std::vector<std::string>>& rooms() {
       {"angles/", {"angles/", "training/", "support/"}},
       {"reproduce/", {"reproduce/", "training/", "support/"}},
       {"quickstart/", {}},
+      {"own_objective/", {}},
   };
   return below;
 }

@@ -46,7 +46,7 @@ struct CapturedStep::Implementation {
   }
 
   SideStream stream;
-  std::optional<SideStream::Scope> current;
+  std::optional<SideStream::Guard> current;
   std::optional<at::cuda::CUDAGraph> graph;
   int64_t steps = 0;
 };

@@ -73,19 +73,19 @@ namespace shell {
 
 /// One character of a set, an escaped one as itself; moves past it.
 inline unsigned char set_member(std::string_view pattern, size_t& at) {
-  at += pattern[at] == '\\' && at + 1 < pattern.size();
+  if (pattern[at] == '\\' && at + 1 < pattern.size()) ++at;
   return static_cast<unsigned char>(pattern[at++]);
 }
 
 /// Where the set that begins with the '[' at `start` ends: just past its ']', or `start` where it is never closed.
 inline size_t end_of_set(std::string_view pattern, size_t start) {
   size_t at = start + 1;
-  at += at < pattern.size() && (pattern[at] == '!' || pattern[at] == '^');
+  if (at < pattern.size() && (pattern[at] == '!' || pattern[at] == '^')) ++at;
   for (const size_t first = at; at < pattern.size(); ++at) {
     if (pattern[at] == ']' && at > first) {
       return at + 1;
     }
-    at += pattern[at] == '\\';
+    if (pattern[at] == '\\') ++at;
   }
   return start;
 }
@@ -96,7 +96,7 @@ inline bool set_holds(std::string_view pattern, size_t start, size_t end, char c
   const auto sought = static_cast<unsigned char>(character);
   size_t at = start + 1;
   const bool inverted = pattern[at] == '!' || pattern[at] == '^';
-  at += inverted;
+  if (inverted) ++at;
   bool found = false;
   while (at < end - 1) {
     const unsigned char low = set_member(pattern, at);

@@ -1,7 +1,4 @@
-// Centred<Objective>: any objective of the rows minus their mean, as work on neural collapse measures a classifier:
-//   l(w_i - (1/n) sum_j w_j)
-// At its optimum the centred rows form a simplex, where plain rows might only do so around another point.
-// Papyan, Han, Donoho: Prevalence of Neural Collapse during the Terminal Phase of Deep Learning Training, PNAS 2020.
+// Centred<Objective>: any objective of the rows minus their mean.
 #pragma once
 
 #include <ATen/ops/where.h>
@@ -16,9 +13,15 @@
 
 namespace mma {
 
+/// Any objective of the rows minus their mean, as work on neural collapse measures a classifier.
+///
+///     l(w_i - (1/n) sum_j w_j)
+///
+/// At its optimum the centred rows form a simplex, where plain rows might only do so around another point.
+/// Papyan, Han, Donoho: Prevalence of Neural Collapse during the Terminal Phase of Deep Learning Training, PNAS 2020.
 template <ObjectiveFunction Objective = MinimalAngle>
 struct Centred {
-  Objective objective = {};
+  Objective objective = {};  ///< of the centred rows
 
   /// rows [b, n, d], usable [b, n] -> [b]. The mean is over the usable rows; one that equals it has no direction and is
   /// left out.
@@ -27,6 +30,7 @@ struct Centred {
     return objective(moved, still_usable(moved, rows, usable)).to(rows.scalar_type());
   }
 
+  /// The values [b] and d(grad_output * values)/d rows [b, n, d] without an autograd graph (mma::HasGradient).
   std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
                                                        const at::Tensor& grad_output) {
     const at::Tensor moved = minus_mean(rows, usable);
@@ -36,7 +40,9 @@ struct Centred {
     return {value.to(rows.scalar_type()), minus_mean(gradient, usable).to(rows.scalar_type())};
   }
 
+  /// The objective's own state, where it has one.
   std::map<std::string, at::Tensor> state() const requires HasState<Objective> { return objective.state(); }
+  /// Gives the objective its state.
   void load_state(const std::map<std::string, at::Tensor>& state) requires HasState<Objective> {
     objective.load_state(state);
   }

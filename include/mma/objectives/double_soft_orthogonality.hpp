@@ -1,7 +1,5 @@
-// DoubleSoftOrthogonality (DSO): both Gram matrices towards the identity,
-//   l = |W W^T - I_n|_F^2 + |W^T W - I_d|_F^2
-// with W the rows as they are, not normalised. The two differ by the constant n - d, so the smaller one is computed.
-// Bansal, Chen, Wang: Can We Gain More from Orthogonality Regularizations in Training Deep CNNs?, NeurIPS 2018.
+// DoubleSoftOrthogonality (DSO), and its functional form. The two norms differ by the constant n - d, so the smaller
+// Gram matrix is computed.
 #pragma once
 
 #include <ATen/ops/bmm.h>
@@ -13,6 +11,11 @@
 
 namespace mma {
 
+/// DSO: both Gram matrices towards the identity, of the rows as they are, not normalised.
+///
+///     l = |W W^T - I_n|_F^2 + |W^T W - I_d|_F^2
+///
+/// Bansal, Chen, Wang: Can We Gain More from Orthogonality Regularizations in Training Deep CNNs?, NeurIPS 2018.
 struct DoubleSoftOrthogonality {
   /// rows [b, n, d], usable [b, n] -> [b]; n counts the usable rows; 0 for fewer than two. Twice differentiable.
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) const {
@@ -30,7 +33,7 @@ struct DoubleSoftOrthogonality {
   }
 };
 
-/// Of a matrix [n, d] or a batch [b, n, d]; shapes, dtypes and errors as minimal_angle_loss.
+/// DSO of a matrix [n, d] or a batch [b, n, d]; shapes, dtypes and errors as minimal_angle_loss().
 inline at::Tensor double_soft_orthogonality_loss(const at::Tensor& weight) {
   return detail::loss_of(DoubleSoftOrthogonality{}, weight, "double_soft_orthogonality_loss");
 }

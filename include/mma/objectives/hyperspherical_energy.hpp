@@ -1,11 +1,5 @@
 // Energies of unit charges on the sphere: RieszFisher (Eq 9), Logarithmic (Eq 11), and HypersphericalEnergy (MHE),
 // which is the same formula over all rows, a random share of them, or the rows and their negatives.
-//   l = 1/(n(n-1)) sum_{i != j} |w^_i - w^_j|^-s      s = 0: -log |w^_i - w^_j|
-// Wang et al.: MMA Regularization, NeurIPS 2020. Liu, Lin, Liu, Liu, Yu, Dai, Song: Learning towards Minimum
-// Hyperspherical Energy, NeurIPS 2018 (MHE, its mini-batch and half-space versions).
-//
-// At a duplicate the formula diverges. Below the distance `closest` the energy therefore goes on along its tangent: a
-// pair's gradient is never above s closest^(-s-1) / |w_i| (1 / (closest |w_i|) for s = 0), and exact duplicates part.
 #pragma once
 
 #include <ATen/ops/scalar_tensor.h>
@@ -89,6 +83,16 @@ struct EnergyKernel {
 
 }  // namespace detail
 
+/// The energy of unit charges on the sphere (Eq 9, Eq 11), over all rows, a random share of them, or the rows and their
+/// negatives (MHE).
+///
+///     l = 1/(n(n-1)) sum_{i != j} |w^_i - w^_j|^-s        s = 0: -log |w^_i - w^_j|
+///
+/// At a duplicate the formula diverges. Below the distance `closest` the energy therefore goes on along its tangent: a
+/// pair's gradient is never above s closest^(-s-1) / |w_i| (1 / (closest |w_i|) for s = 0), and exact duplicates part.
+/// Wang et al.: MMA Regularization, NeurIPS 2020. Liu, Lin, Liu, Liu, Yu, Dai, Song: Learning towards Minimum
+/// Hyperspherical Energy, NeurIPS 2018 (MHE, its mini-batch and half-space versions).
+///
 /// DefaultPower is the s of a value-initialised one; any s >= 0 can be given: RieszFisher{.s = 1}.
 template <int DefaultPower>
 struct PairEnergy {
@@ -105,6 +109,7 @@ struct PairEnergy {
     return detail::all_pairs::pair_sum(kernel(), sample.of(rows), sample.of(usable));
   }
 
+  /// The values [b] and d(grad_output * values)/d rows [b, n, d] without an autograd graph (mma::HasGradient).
   std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
                                                        const at::Tensor& grad_output) {
     const auto sample = detail::rows::RowSample::draw(random, share, rows);
@@ -113,7 +118,9 @@ struct PairEnergy {
     return {value, sample.spread(part, rows)};
   }
 
+  /// How many draws were made (mma::HasState), for a checkpoint.
   std::map<std::string, at::Tensor> state() const { return random.state(); }
+  /// Goes on after the draws of state(). Throws c10::Error for a state that lacks them.
   void load_state(const std::map<std::string, at::Tensor>& state) { random.load_state(state); }
 
  private:
@@ -129,13 +136,13 @@ using RieszFisher = PairEnergy<2>;           ///< Eq 9; the paper's Table 1 take
 using Logarithmic = PairEnergy<0>;           ///< Eq 11
 using HypersphericalEnergy = PairEnergy<2>;  ///< MHE, with .s = 0, 1 or 2
 
-/// Eq 9 of a matrix [n, d] or a batch [b, n, d]; shapes, dtypes and errors as minimal_angle_loss. The objective is a
+/// Eq 9 of a matrix [n, d] or a batch [b, n, d]; shapes, dtypes and errors as minimal_angle_loss(). The objective is a
 /// copy: with a share of the rows each call makes the same draw, where Regularizer's makes the next.
 inline at::Tensor riesz_fisher_loss(const at::Tensor& weight, RieszFisher objective = {}) {
   return detail::loss_of(objective, weight, "riesz_fisher_loss");
 }
 
-/// Eq 11, likewise.
+/// Eq 11 of a matrix [n, d] or a batch [b, n, d]; as riesz_fisher_loss().
 inline at::Tensor logarithmic_loss(const at::Tensor& weight, Logarithmic objective = {}) {
   return detail::loss_of(objective, weight, "logarithmic_loss");
 }

@@ -1,9 +1,4 @@
 // Orthogonal (Eq 14) and SimplexTarget (Eq 4): the cosines of all pairs drawn to one value, 0 or -1/(n-1).
-//   orthogonal  l = 1/2 |W^ W^T - I|_F^2          (the coefficient stands outside, as for every objective)
-//   simplex     l = |W^ W^T - C|_F^2,  C_ij = -1/(n-1) off the diagonal; 0 can be reached for d >= n - 1
-// As a cosine's, the gradient fades at a duplicate, so exact duplicates never part: see MinimalAngle.
-// Wang et al.: MMA Regularization, NeurIPS 2020; the first after Rodriguez et al.: Regularizing CNNs with Locally
-// Constrained Decorrelations, ICLR 2017.
 #pragma once
 
 #include <ATen/ops/full_like.h>
@@ -37,12 +32,20 @@ struct SquareKernel {
 
 }  // namespace detail
 
+/// Cosines of all pairs towards 0 (Eq 14).
+///
+///     l = 1/2 |U U^T - I|_F^2        U: the rows as unit vectors
+///
+/// As a cosine's, the gradient fades at a duplicate, so exact duplicates never part: see MinimalAngle.
+/// Wang et al.: MMA Regularization, NeurIPS 2020, after Rodriguez et al.: Regularizing CNNs with Locally Constrained
+/// Decorrelations, ICLR 2017.
 struct Orthogonal {
   /// rows [b, n, d], usable [b, n] -> [b]; 0 for fewer than two usable rows. Twice differentiable.
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) const {
     return detail::all_pairs::pair_sum(kernel, rows, usable);
   }
 
+  /// The values [b] and d(grad_output * values)/d rows [b, n, d] without an autograd graph (mma::HasGradient).
   std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
                                                        const at::Tensor& grad_output) const {
     return detail::all_pairs::pair_sum_and_gradient(kernel, rows, usable, grad_output);
@@ -52,12 +55,18 @@ struct Orthogonal {
   static constexpr detail::SquareKernel kernel{.factor = 0.5};
 };
 
-/// As Orthogonal; n is the number of usable rows.
+/// Cosines of all pairs towards the simplex's (Eq 4).
+///
+///     l = |U U^T - C|_F^2,  C_ij = -1/(n-1) off the diagonal
+///
+/// n is the number of usable rows; 0 can be reached for d >= n - 1. At a duplicate as Orthogonal.
 struct SimplexTarget {
+  /// rows [b, n, d], usable [b, n] -> [b]; 0 for fewer than two usable rows. Twice differentiable.
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) const {
     return detail::all_pairs::pair_sum(kernel, rows, usable);
   }
 
+  /// The values [b] and d(grad_output * values)/d rows [b, n, d] without an autograd graph (mma::HasGradient).
   std::pair<at::Tensor, at::Tensor> value_and_gradient(const at::Tensor& rows, const at::Tensor& usable,
                                                        const at::Tensor& grad_output) const {
     return detail::all_pairs::pair_sum_and_gradient(kernel, rows, usable, grad_output);
@@ -67,11 +76,12 @@ struct SimplexTarget {
   static constexpr detail::SquareKernel kernel{.factor = 1, .simplex = true};
 };
 
-/// Eq 14 of a matrix [n, d] or a batch [b, n, d]; shapes, dtypes and errors as minimal_angle_loss.
+/// Eq 14 of a matrix [n, d] or a batch [b, n, d]; shapes, dtypes and errors as minimal_angle_loss().
 inline at::Tensor orthogonal_loss(const at::Tensor& weight) {
   return detail::loss_of(Orthogonal{}, weight, "orthogonal_loss");
 }
 
+/// SimplexTarget of a matrix [n, d] or a batch [b, n, d]; shapes, dtypes and errors as minimal_angle_loss().
 inline at::Tensor simplex_target_loss(const at::Tensor& weight) {
   return detail::loss_of(SimplexTarget{}, weight, "simplex_target_loss");
 }

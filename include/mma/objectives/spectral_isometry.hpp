@@ -1,8 +1,4 @@
-// SpectralIsometry (SRIP): the spectral norm of the Gram matrix's distance from the identity,
-//   l = sigma(W W^T - I)  for n <= d,   sigma(W^T W - I)  for n > d, where the first could not reach 0
-// with W the rows as they are, not normalised, and sigma by power iteration from a random vector, two steps as in its
-// paper; more come closer to the true norm from below. O(n d) memory.
-// Bansal, Chen, Wang: Can We Gain More from Orthogonality Regularizations in Training Deep CNNs?, NeurIPS 2018.
+// SpectralIsometry (SRIP), and its functional form.
 #pragma once
 
 #include <ATen/ops/bmm.h>
@@ -18,11 +14,18 @@
 
 namespace mma {
 
+/// SRIP: the spectral norm of the Gram matrix's distance from the identity, of the rows as they are, not normalised.
+///
+///     l = sigma(W W^T - I)  for n <= d,   sigma(W^T W - I)  for n > d, where the first could not reach 0
+///
+/// sigma is by power iteration from a random vector. O(n d) memory.
+/// Bansal, Chen, Wang: Can We Gain More from Orthogonality Regularizations in Training Deep CNNs?, NeurIPS 2018.
 struct SpectralIsometry {
-  int64_t iterations = 2;
+  int64_t iterations = 2;   ///< two as in its paper; more come closer to the true norm from below
   RandomDraws random = {};  ///< of the vector, drawn anew at each call
 
   /// rows [b, n, d], usable [b, n] -> [b], at least 0; 0 for fewer than two usable rows. Twice differentiable.
+  /// Throws c10::Error for fewer than one iteration.
   at::Tensor operator()(const at::Tensor& rows, const at::Tensor& usable) {
     TORCH_CHECK(iterations >= 1, "mma: SpectralIsometry has ", iterations, " iterations; expected 1 or more.");
     const detail::rows::FullPrecisionGuard guard;
@@ -44,7 +47,9 @@ struct SpectralIsometry {
            detail::rows::nan_where_not_finite(rows).to(norm.scalar_type());
   }
 
+  /// How many draws were made (mma::HasState), for a checkpoint.
   std::map<std::string, at::Tensor> state() const { return random.state(); }
+  /// Goes on after the draws of state(). Throws c10::Error for a state that lacks them.
   void load_state(const std::map<std::string, at::Tensor>& state) { random.load_state(state); }
 
  private:
@@ -55,8 +60,8 @@ struct SpectralIsometry {
   }
 };
 
-/// Of a matrix [n, d] or a batch [b, n, d]; shapes, dtypes and errors as minimal_angle_loss. The objective is a copy:
-/// each call makes the same draw, where Regularizer's makes the next.
+/// SRIP of a matrix [n, d] or a batch [b, n, d]; shapes, dtypes and errors as minimal_angle_loss(). The objective is a
+/// copy: each call makes the same draw, where Regularizer's makes the next.
 inline at::Tensor spectral_isometry_loss(const at::Tensor& weight, SpectralIsometry objective = {}) {
   return detail::loss_of(objective, weight, "spectral_isometry_loss");
 }

@@ -201,7 +201,7 @@ struct PairSumFunction : torch::autograd::Function<PairSumFunction<Kernel>> {
                             const Kernel& kernel, bool with_gradient) {
     context->saved_data["kernel"] = kernel.parameters();
     const PairSum<Kernel> sum(kernel, rows, usable, with_gradient);
-    const at::Tensor value = sum.value();
+    at::Tensor value = sum.value();
     // Kept for the backward pass in the size of the rows; the cosines are not computed a second time.
     context->save_for_backward({rows, usable, with_gradient ? sum.gradient(at::ones_like(value)) : at::Tensor()});
     return value;

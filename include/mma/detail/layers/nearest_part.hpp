@@ -33,7 +33,7 @@ class NearestPart final : public Part {
     const std::vector<at::Tensor> weights = weights_of(terms_);
     nearest::Found found;
     found.nearest = kept(search);
-    const at::Tensor total = sum(nearest::Function::apply(pass_, &found, at::TensorList(weights)));
+    at::Tensor total = sum(nearest::Function::apply(pass_, &found, at::TensorList(weights)));
     keep(search, found);
     return total;
   }

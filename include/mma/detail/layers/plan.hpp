@@ -59,6 +59,7 @@ inline std::vector<Layer> share_of(const std::vector<Layer>& layers, const Optio
   }
   std::sort(own.begin(), own.end());
   std::vector<Layer> result;
+  result.reserve(own.size());
   for (const size_t k : own) {
     result.push_back(layers[k]);
   }

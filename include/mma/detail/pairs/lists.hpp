@@ -134,7 +134,7 @@ inline void cpu_add_pair_forces(at::Tensor& force, const at::Tensor& rows, const
   const std::vector<int64_t> runs = runs_of(index, first.numel());
   const auto add = [&](const auto* w, auto* out) {
     const auto count = static_cast<int64_t>(runs.size()) - 1;
-    for_each_range(count, 1 + count / (4 * at::get_num_threads()), [&](int64_t begin, int64_t end) {
+    for_each_range(count, 1 + count / (int64_t{4} * at::get_num_threads()), [&](int64_t begin, int64_t end) {
       std::vector<double> sum(static_cast<size_t>(dimension));
       for (auto run = static_cast<size_t>(begin); run < static_cast<size_t>(end); ++run) {
         sum_pair_forces(w, sizes.const_data_ptr<double>(), index, j.const_data_ptr<int64_t>(),

@@ -27,7 +27,7 @@ constexpr int64_t outputs = 32;  // of a weighted sum that are made at a time
 template <typename T, int64_t width>
 struct Packed {
 #if defined(__x86_64__)
-  typedef T Type __attribute__((vector_size(static_cast<size_t>(width) * sizeof(T))));
+  using Type __attribute__((vector_size(static_cast<size_t>(width) * sizeof(T)))) = T;
 #endif
 };
 template <typename T>

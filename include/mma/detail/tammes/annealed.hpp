@@ -144,7 +144,7 @@ class AnnealedSearch {
 
   /// The best configuration with one to three of its points at random places.
   at::Tensor moved(int64_t hop) const {
-    at::Generator generator = generator_of((options_.seed + 1) * 0x9E3779B97F4A7C15u + static_cast<uint64_t>(hop));
+    at::Generator generator = generator_of((options_.seed + 1) * 0x9E3779B97F4A7C15U + static_cast<uint64_t>(hop));
     const int64_t count = std::min(1 + hop % most_moved, options_.points);
     const at::Tensor which = at::randint(options_.points, {count}, generator, at::TensorOptions(at::kLong));
     const at::Tensor places = at::randn({count, options_.dimension}, generator, at::TensorOptions(at::kDouble));

@@ -159,7 +159,7 @@ class PartialPowerSum {
     for (int64_t j = begin; j < unit_.n; ++j) {
       columns_[count] = j;
       weights_[count] = 1 - cosines[j];
-      count += 1 - cosines[j] <= far;
+      count += static_cast<size_t>(1 - cosines[j] <= far);
     }
     for (size_t k = 0; k < count; ++k) {
       weights_[k] = 1 / std::max(weights_[k], smallest_distance);
@@ -213,6 +213,7 @@ class PowerEnergy {
       parts_.emplace_back(unit_);
     }
   }
+  ~PowerEnergy() = default;
   PowerEnergy(const PowerEnergy&) = delete;
   PowerEnergy& operator=(const PowerEnergy&) = delete;
 

@@ -89,6 +89,7 @@ class Engine final : public nearest::Engine {
 
   static std::vector<T*> pointers(const std::vector<at::Tensor>& tensors) {
     std::vector<T*> result;
+    result.reserve(tensors.size());
     for (const at::Tensor& tensor : tensors) {
       result.push_back(tensor.mutable_data_ptr<T>());
     }
@@ -116,9 +117,9 @@ class Engine final : public nearest::Engine {
   template <typename After>
   Found find(const at::Tensor& nearest, const After& after_stage) {
     const auto doubles = at::TensorOptions(at::kDouble);
-    const Found found{at::empty({static_cast<int64_t>(plan_.layers())}, doubles), at::empty({row_count()}, doubles),
-                      at::empty({row_count()}, at::TensorOptions(at::kInt)), at::empty({row_count()}, doubles),
-                      at::empty({row_count()}, doubles)};
+    Found found{at::empty({static_cast<int64_t>(plan_.layers())}, doubles), at::empty({row_count()}, doubles),
+                at::empty({row_count()}, at::TensorOptions(at::kInt)), at::empty({row_count()}, doubles),
+                at::empty({row_count()}, doubles)};
     auto* values = found.values.mutable_data_ptr<double>();
     const Vectors vectors(found);
     for (const Stage& stage : stages_) {

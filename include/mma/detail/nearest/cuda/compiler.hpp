@@ -61,8 +61,9 @@ class Nvrtc {
     std::vector<std::string> result = names;
     const std::string torch = SharedLibrary("libc10.so", SharedLibrary::Open::IfLoaded).folder();
     for (const char* folder : {"/", "/../../nvidia/cu13/lib/", "/../../nvidia/cuda_nvrtc/lib/"}) {
+      const std::string place = torch + folder;
       for (const std::string& name : names) {
-        result.push_back(torch + folder + name);
+        result.push_back(place + name);
       }
     }
     return result;

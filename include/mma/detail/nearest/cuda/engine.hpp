@@ -148,7 +148,8 @@ class Engine final : public nearest::Engine {
   double dot_error(int64_t dimension) const {
     const double epsilon = type() == at::kDouble ? std::numeric_limits<double>::epsilon()
                                                  : static_cast<double>(std::numeric_limits<float>::epsilon());
-    return 1.02 * static_cast<double>(dimension / 32 + 1 + 5 + 8) * epsilon / 2;
+    const int64_t terms_a_lane = dimension / 32 + 1;
+    return 1.02 * static_cast<double>(terms_a_lane + 5 + 8) * epsilon / 2;
   }
 
   void make_tables() {

@@ -5,6 +5,8 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
@@ -146,20 +148,58 @@ class Batches {
   int64_t row_count_ = 0, matrix_count_ = 0;
 };
 
-/// Which row is which, as constants on the device. Vectors over the rows in the batches' order, but for `place`.
+/// Entries of a vector by constant indices: a launch only where something moves.
+class Selection {
+ public:
+  Selection() = default;
+  Selection(const std::vector<int64_t>& index, at::Device device) : count_(static_cast<int64_t>(index.size())) {
+    first_ = index.empty() ? 0 : index.front();
+    bool in_order = first_ == 0;
+    for (size_t k = 0; k < index.size(); ++k) {
+      in_order = in_order && index[k] == static_cast<int64_t>(k);
+      same_ = same_ && index[k] == first_;
+    }
+    same_ = same_ && !in_order;
+    if (!in_order && !same_) {
+      index_ = at::tensor(index, at::TensorOptions(at::kLong)).to(device);
+    }
+  }
+
+  at::Tensor of(const at::Tensor& t) const {
+    return index_.defined() ? t.index_select(0, index_)
+           : same_          ? t.narrow(0, first_, 1).expand({count_})
+                            : t.narrow(0, 0, count_);
+  }
+
+  bool moves_nothing() const { return !index_.defined() && !same_; }
+
+ private:
+  at::Tensor index_;  ///< undefined for the first entries in order, and for one entry again and again
+  int64_t count_ = 0, first_ = 0;
+  bool same_ = true;
+};
+
+/// Which row is which, as constants on the device. Vectors over the rows in the batches' order, but for `place`; those
+/// that have one value have one entry. A plan of one matrix, which a functional form makes at each call, copies nothing
+/// from the host, because that would wait.
 struct RowNumbers {
-  at::Tensor place;              ///< of each row of the plan, laid end to end: where it is in the batches' order
-  at::Tensor row;                ///< the plan's row; 0 for padding
-  at::Tensor padding;            ///< bool; undefined where there is none
-  at::Tensor own;                ///< index within the matrix
-  at::Tensor size;               ///< rows of the matrix
-  at::Tensor dimension;          ///< of the matrix
-  at::Tensor matrix_start;       ///< where the matrix's first row is
-  at::Tensor start_in_batch;     ///< the same within the batch
-  at::Tensor matrix;             ///< in the batches' order
-  at::Tensor layer;              ///< of the row
-  at::Tensor layer_of_matrix;    ///< [matrices in the batches' order]
-  at::Tensor matrices_of_layer;  ///< [layers * most matrices of one]; the count of matrices stands for none
+  /// pairs::first_parting_axis of rows i < j is (lower_factor i + upper_factor j) % dimension.
+  static constexpr int64_t lower_factor = 73856093, upper_factor = 19349663;
+
+  Selection place;              ///< of each row of the plan, laid end to end: where it is in the batches' order
+  Selection row;                ///< the plan's row; of padding the matrix's first
+  Selection matrix;             ///< in the batches' order
+  Selection layer;              ///< of the row
+  Selection layer_of_matrix;    ///< [matrices in the batches' order]
+  Selection matrices_of_layer;  ///< [layers * most matrices of one]; the count of matrices stands for none
+  at::Tensor padding;           ///< bool; undefined where there is none
+  at::Tensor own;               ///< index within the matrix
+  at::Tensor own_axes;          ///< [rows, 2]: what it adds to a pair's two axes
+  bool one_matrix_a_layer;      ///< else sums over matrices have a 0 at the end, for none
+  at::Tensor size;              ///< rows of the matrix
+  at::Tensor dimension;         ///< of the matrix
+  at::Tensor matrix_start;      ///< where the matrix's first row is
+  at::Tensor start_in_batch;    ///< the same within the batch
 
   RowNumbers(const Plan& plan, const Batches& batches) {
     Lists lists(plan);
@@ -168,23 +208,30 @@ struct RowNumbers {
         lists.append(plan, batch, k);
       }
     }
-    const auto on_device = [&](const std::vector<int64_t>& values) {
-      return at::tensor(values, at::TensorOptions(at::kLong)).to(plan.matrices.front().rows.device());
+    const at::Device device = plan.matrices.front().rows.device();
+    const at::TensorOptions options = at::TensorOptions(at::kLong).device(device);
+    const auto constant = [&](const std::vector<int64_t>& values) {
+      const bool one_value = std::all_of(values.begin(), values.end(), [&](int64_t v) { return v == values.front(); });
+      return one_value && !values.empty() ? at::full({1}, values.front(), options)
+                                          : at::tensor(values, at::TensorOptions(at::kLong)).to(device);
     };
-    place = on_device(lists.place);
-    row = on_device(lists.row);
+    place = Selection(lists.place, device);
+    row = Selection(lists.row, device);
+    matrix = Selection(lists.matrix, device);
+    layer = Selection(lists.layer, device);
+    layer_of_matrix = Selection(lists.layer_of_matrix, device);
+    matrices_of_layer = Selection(table(lists.of_layer, batches.matrix_count()), device);
     if (batches.padded()) {
-      padding = on_device(lists.padding).to(at::kBool);
+      padding = constant(lists.padding).to(at::kBool);
     }
-    own = on_device(lists.own);
-    size = on_device(lists.size);
-    dimension = on_device(lists.dimension);
-    matrix_start = on_device(lists.matrix_start);
-    start_in_batch = on_device(lists.start_in_batch);
-    matrix = on_device(lists.matrix);
-    layer = on_device(lists.layer);
-    layer_of_matrix = on_device(lists.layer_of_matrix);
-    matrices_of_layer = on_device(table(lists.of_layer, batches.matrix_count()));
+    own = batches.matrix_count() == 1 ? at::arange(batches.row_count(), options) : constant(lists.own);
+    own_axes = at::add(at::arange(2, options), own.unsqueeze(1), lower_factor);
+    one_matrix_a_layer = std::all_of(lists.of_layer.begin(), lists.of_layer.end(),
+                                     [](const std::vector<int64_t>& matrices) { return matrices.size() == 1; });
+    size = constant(lists.size);
+    dimension = constant(lists.dimension);
+    matrix_start = constant(lists.matrix_start);
+    start_in_batch = constant(lists.start_in_batch);
   }
 
  private:
@@ -211,7 +258,7 @@ struct RowNumbers {
         if (r < n) {
           place[static_cast<size_t>(offset[m] + r)] = static_cast<int64_t>(row.size());
         }
-        row.push_back(r < n ? offset[m] + r : 0);
+        row.push_back(offset[m] + (r < n ? r : 0));
         padding.push_back(r < n ? 0 : 1);
         own.push_back(r);
         size.push_back(n);

@@ -1,29 +1,42 @@
 // The engine in LibTorch's operations, for any device and type: where there are no loops or kernels of our own, and
-// what those are held against. Nothing waits for a GPU, and there are fewer launches than the paper's formula has:
-// what is a vector over rows is done once for all matrices, the rest once a batch (batches.hpp).
+// what those are held against. Nothing waits for a GPU, and as each launch costs there: what is a vector over rows is
+// done once for all matrices, the rest once a batch (batches.hpp), and constants are operands that stay on the device.
 //
 // Rows of half precision count as float32. Sums over a row are float64. In a layer with NaN or Inf the gradient of
-// every row of a matrix is NaN but that of rows that are zero or not finite themselves.
+// every row of a matrix is NaN.
 #pragma once
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_add.h>
+#include <ATen/ops/add.h>
+#include <ATen/ops/addcmul.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/argmin.h>
 #include <ATen/ops/atan2.h>
 #include <ATen/ops/bmm.h>
+#include <ATen/ops/copysign.h>
 #include <ATen/ops/div.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/eq.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/gather.h>
+#include <ATen/ops/index_select.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/minimum.h>
-#include <ATen/ops/stack.h>
+#include <ATen/ops/mul.h>
+#include <ATen/ops/rsub.h>
+
 #include <ATen/ops/sum.h>
+#include <ATen/ops/threshold.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <utility>
@@ -37,12 +50,19 @@
 
 namespace mma::detail::nearest::portable {
 
-/// t[index]
-inline at::Tensor taken(const at::Tensor& t, const at::Tensor& index) { return t.index_select(0, index); }
-
 class Engine final : public nearest::Engine {
  public:
-  explicit Engine(Plan plan) : plan_(std::move(plan)), batches_(plan_.matrices), numbers_(plan_, batches_) {}
+  explicit Engine(Plan plan) : plan_(std::move(plan)), batches_(plan_.matrices), numbers_(plan_, batches_) {
+    const at::Tensor units = at::arange(-1, 2, doubles());
+    zero_ = units.select(0, 1);
+    signs_ = units.slice(0, 0, 3, 2).unsqueeze(1);
+    own_order_ = (numbers_.own + 0.5) * signs_;
+    coefficient_ = at::full({}, coefficient(), doubles());
+    square_and_rest_ = at::full({}, 1 + 1e-12, doubles());
+    if (plan_.objective.closest_only) {
+      beyond_ = at::full({}, 2 * pairs::pi, doubles());
+    }
+  }
 
   Found find(const at::Tensor& nearest) override { return find(batches_.gathered(), nearest); }
 
@@ -62,18 +82,11 @@ class Engine final : public nearest::Engine {
  private:
   // Vectors over the rows are in the batches' order from here on.
 
-  /// Each row's neighbour, and how far it is.
-  struct Pairs {
-    at::Tensor nearest;          ///< index within the matrix
-    at::Tensor has;              ///< bool: whether there is one; else `nearest` is any row
-    at::Tensor difference, sum;  ///< |a - b|, |a + b|
-  };
-
-  /// What a row adds to the gradient for itself and for its neighbour: each [rows] or, for the axes, [rows, 1].
+  /// What a row's pair adds to the gradient, before what lies along a row itself is taken away.
   struct Terms {
-    at::Tensor own_unit, own_other;           ///< to itself own_unit a + own_other b
-    at::Tensor nearest_unit, nearest_other;   ///< to its neighbour nearest_unit b + nearest_other a
-    at::Tensor axis, own_part, nearest_part;  ///< and these at one coordinate
+    at::Tensor pull;   ///< [rows]: to itself pull b, to its neighbour pull a
+    at::Tensor axis;   ///< [rows]: and at that coordinate
+    at::Tensor parts;  ///< [2, rows]: to its neighbour parts[0], to itself parts[1]
   };
 
   at::Tensor example() const { return plan_.matrices.front().rows; }
@@ -81,9 +94,14 @@ class Engine final : public nearest::Engine {
   bool of_double() const { return example().scalar_type() == at::kDouble; }
   double duplicate() const { return of_double() ? pairs::duplicate_of_double : pairs::duplicate_of_float; }
 
-  /// Rows that are zero or not finite.
-  static at::Tensor left_out(const at::Tensor& norms) {
-    return norms.clamp(pairs::zero_norm, std::numeric_limits<double>::max()).ne(norms);
+  /// f = coefficient (theta + ratio cos theta), or coefficient (-cos theta).
+  double coefficient() const {
+    return plan_.objective.of_angle != 0 ? plan_.objective.of_angle : -plan_.objective.of_cosine;
+  }
+
+  /// Norms to divide by, `instead` for those of zero rows.
+  static at::Tensor divisors(const at::Tensor& norms, double instead) {
+    return at::threshold(norms, std::nextafter(pairs::zero_norm, 0.0), instead);
   }
 
   at::Tensor norms_of(const std::vector<at::Tensor>& rows) const {
@@ -91,7 +109,8 @@ class Engine final : public nearest::Engine {
     for (size_t k = 0; k < rows.size(); ++k) {
       at::Tensor part = batches_.all()[k].rows_of(norms);
       if (of_double()) {
-        part.copy_(rows::scaled_norms(rows[k]));
+        const at::Tensor scaled = rows::scaled_norms(rows[k]);
+        at::add_out(part, scaled, scaled * 0);  // NaN for one above the largest float64: its unit row would be zero
       } else {
         at::linalg_vector_norm_out(part, rows[k], 2, -1, false, at::kDouble);
       }
@@ -101,107 +120,106 @@ class Engine final : public nearest::Engine {
 
   Found find(const std::vector<at::Tensor>& rows, const at::Tensor& given) {
     const at::NoGradGuard no_grad;
-    const at::Tensor norms = norms_of(rows);
-    const Pairs found = pairs_of(rows, norms, given);
-    const at::Tensor angles = angles_of(found);
-    const auto [values, slopes] = weigh(norms, angles);
-    const auto of_plan = [&](const at::Tensor& t) { return taken(t, numbers_.place); };
-    const at::Tensor nearest = at::where(found.has, found.nearest, numbers_.own).to(at::kInt);
-    return {values, of_plan(norms), of_plan(nearest), of_plan(angles), of_plan(slopes)};
+    const at::Tensor norms = norms_of(rows), dividing = divisors(norms, 0);
+    const auto [nearest, angles] = pairs_of(rows, norms, dividing, given);
+    const auto [values, slopes] = weigh(norms, dividing, angles);
+    const auto of_plan = [&](const at::Tensor& t) { return numbers_.place.of(t); };
+    return {values, of_plan(norms), of_plan(nearest.to(at::kInt)), of_plan(angles), of_plan(slopes)};
   }
 
-  Pairs pairs_of(const std::vector<at::Tensor>& rows, const at::Tensor& norms, const at::Tensor& given) const {
-    const at::Tensor out = left_out(norms), safe = norms.masked_fill(out, 1.0);
-    const at::Tensor distance = at::empty_like(norms);
-    Pairs found{at::empty_like(numbers_.own), {}, at::empty_like(norms), at::empty_like(norms)};
-    if (given.defined()) {
-      take(given, out, found);
-    }
+  /// Each row's neighbour, itself for one without, and the angle to it. The unit row of a zero row is NaN, as that of
+  /// one that is not finite: so neither is anyone's neighbour.
+  std::pair<at::Tensor, at::Tensor> pairs_of(const std::vector<at::Tensor>& rows, const at::Tensor& norms,
+                                             const at::Tensor& dividing, const at::Tensor& given) const {
+    at::Tensor nearest = given.defined() ? checked(given, norms) : at::empty_like(numbers_.own);
+    at::Tensor lengths = at::empty({batches_.row_count(), 2}, doubles());
     for (size_t k = 0; k < rows.size(); ++k) {
       const Batch& batch = batches_.all()[k];
-      const at::Tensor batch_out = batch.rows_of(out);
-      const at::Tensor unit = rows[k].div(batch.rows_of(safe).unsqueeze(2)).masked_fill_(batch_out.unsqueeze(2), 0);
+      const at::Tensor unit = rows[k].div(batch.rows_of(dividing).unsqueeze(2));
       if (!given.defined()) {
-        search(SplitRows(unit, batch_out), plan_.objective.half_space, duplicate(), tile_rows(batch),
-               batch.rows_of(distance), batch.rows_of(found.nearest));
+        search(SearchRows(unit), plan_.objective.half_space, duplicate(), tile_rows(batch), batch.rows_of(nearest));
       }
-      measure(batch, unit, found);
+      measure(batch, unit, nearest, lengths);
     }
-    if (!given.defined()) {
-      found.has = distance < no_distance / 2;
-    }
-    return found;
+    at::threshold_(lengths, duplicate(), 0);
+    const at::Tensor angles = at::atan2(lengths.select(1, 0), lengths.select(1, 1)).mul_(2);
+    return {nearest, angles.nan_to_num_(0)};
   }
 
   int64_t tile_rows(const Batch& batch) const {
     return std::max<int64_t>(1, std::min(batch.n, tile_numbers(example().device()) / (batch.size() * batch.n)));
   }
 
-  /// The pairs given, of those that still are one.
-  void take(const at::Tensor& given, const at::Tensor& out, Pairs& found) const {
-    const at::Tensor nearest = taken(given, numbers_.row).to(at::kLong);
-    const at::Tensor is_row = (nearest >= 0).bitwise_and_(nearest < numbers_.size).bitwise_and_(out.bitwise_not());
-    found.nearest = at::where(is_row, nearest, numbers_.own);
-    const at::Tensor nearest_out = taken(out, found.nearest + numbers_.matrix_start);
-    found.has = found.nearest.ne(numbers_.own).bitwise_and_(nearest_out.bitwise_not());
+  /// The rows given where they still are a neighbour.
+  at::Tensor checked(const at::Tensor& given, const at::Tensor& norms) const {
+    const at::Tensor out = norms.clamp(pairs::zero_norm, std::numeric_limits<double>::max()).ne(norms);
+    const at::Tensor nearest = numbers_.row.of(given).to(at::kLong);
+    const at::Tensor is_row = (nearest >= 0).bitwise_and_(nearest < numbers_.size);
+    const at::Tensor row = at::where(is_row, nearest, numbers_.own);
+    const at::Tensor no_pair = out.index_select(0, row + numbers_.matrix_start).bitwise_or_(out);
+    return at::where(no_pair, numbers_.own, row);
   }
 
-  /// The neighbours' unit rows [b, n, d].
+  /// Of unit rows [b, n, d] those of the neighbours.
   at::Tensor nearest_units(const Batch& batch, const at::Tensor& unit, const at::Tensor& nearest) const {
-    const at::Tensor index = batch.rows_of(nearest) + batch.rows_of(numbers_.start_in_batch);
-    return taken(unit.view({batch.rows(), batch.d}), index.view(-1)).view(unit.sizes());
+    const at::Tensor index =
+        batch.size() == 1 ? batch.rows_of(nearest) : batch.rows_of(nearest) + batch.rows_of(numbers_.start_in_batch);
+    return unit.view({batch.rows(), batch.d}).index_select(0, index.view(-1)).view(unit.sizes());
   }
 
-  void measure(const Batch& batch, const at::Tensor& unit, const Pairs& found) const {
-    const at::Tensor other = nearest_units(batch, unit, found.nearest);
-    at::Tensor difference = batch.rows_of(found.difference), sum = batch.rows_of(found.sum);
-    at::linalg_vector_norm_out(difference, unit - other, 2, -1);
-    at::linalg_vector_norm_out(sum, unit + other, 2, -1);
-  }
-
-  at::Tensor angles_of(const Pairs& found) const {
-    at::Tensor angles = at::atan2(found.difference, found.sum).mul_(2);
-    angles.masked_fill_(found.sum <= duplicate(), pairs::pi);
-    return angles.masked_fill_((found.difference <= duplicate()).bitwise_or_(found.has.bitwise_not()), 0);
+  /// |a - b| and |a + b|.
+  void measure(const Batch& batch, const at::Tensor& unit, const at::Tensor& nearest, const at::Tensor& lengths) const {
+    const at::Tensor other = nearest_units(batch, unit, nearest);
+    at::Tensor part = lengths.narrow(0, batch.first_row, batch.rows()).view({batch.size(), batch.n, 2});
+    at::linalg_vector_norm_out(part, at::addcmul(unit.unsqueeze(2), other.unsqueeze(2), signs_), 2, -1);
   }
 
   /// Values [layers] and slopes.
-  std::pair<at::Tensor, at::Tensor> weigh(const at::Tensor& norms, const at::Tensor& angles) const {
+  std::pair<at::Tensor, at::Tensor> weigh(const at::Tensor& norms, const at::Tensor& dividing,
+                                          const at::Tensor& angles) const {
     const Objective& f = plan_.objective;
-    const at::Tensor obtuse = f.half_space ? angles > pairs::pi / 2 : at::Tensor();
-    const at::Tensor theta = f.half_space ? at::where(obtuse, pairs::pi - angles, angles) : angles;
-    at::Tensor value = theta * f.of_angle, slope = at::full_like(theta, f.of_angle);
+    const at::Tensor theta = f.half_space ? at::minimum(angles, at::rsub(angles, pairs::pi)) : angles;
+    const at::Tensor usable = dividing.ne(0), weights = weights_of(usable, norms, theta);
+    at::Tensor value = theta, slope = weights;
     if (f.of_cosine != 0) {
-      value.add_(theta.cos(), f.of_cosine);
-      slope.sub_(theta.sin(), f.of_cosine);
+      const bool alone = f.of_angle == 0;
+      value = alone ? theta.cos() : at::add(theta, theta.cos(), f.of_cosine / f.of_angle);
+      slope =
+          alone ? at::mul(weights, theta.sin()) : at::addcmul(weights, weights, theta.sin(), -f.of_cosine / f.of_angle);
     }
     if (f.half_space) {
-      slope = at::where(obtuse, -slope, slope);
+      slope = at::where(angles > pairs::pi / 2, slope.neg(), slope);
     }
-    const at::Tensor weights = weights_of(norms, theta);
-    const at::Tensor values = values_of((value * weights).add_(norms * 0));
-    const at::Tensor not_finite = taken(values * 0, numbers_.layer);
-    return {values, (slope * weights).add_(not_finite).masked_fill_(weights <= 0, 0)};
+    return {per_layer(per_matrix(weights, value, f.of_angle != 0 ? 1 : -1)), slope};
   }
 
-  /// share_m weight_r of each row.
-  at::Tensor weights_of(const at::Tensor& norms, const at::Tensor& theta) const {
-    const at::Tensor usable = norms.lt(pairs::zero_norm).bitwise_not_();
-    const at::Tensor counts = per_matrix(usable);
-    const at::Tensor counted = counts.masked_fill(counts < 2, 0);
-    const at::Tensor of_layer = taken(per_layer(counted).clamp_min_(1), numbers_.layer_of_matrix);
-    const at::Tensor shares = counted.narrow(0, 0, batches_.matrix_count()) / of_layer;
-    const auto per_row = [&](const at::Tensor& t) { return taken(t, numbers_.matrix); };
+  at::Tensor without_end(const at::Tensor& per_matrix) const {
+    return per_matrix.narrow(0, 0, batches_.matrix_count());
+  }
+
+  /// coefficient share_m weight_r of each row.
+  at::Tensor weights_of(const at::Tensor& usable, const at::Tensor& norms, const at::Tensor& theta) const {
+    const at::Tensor counts = per_matrix(at::add(usable, norms, 0.0));  // NaN where a norm is NaN or Inf
     if (plan_.objective.closest_only) {
-      return per_row(shares).masked_fill_(per_row(closest_rows(norms, theta)).ne(numbers_.own), 0);
+      const at::Tensor closest = numbers_.matrix.of(closest_rows(at::where(usable, theta, beyond_)));
+      return at::where(closest.eq(numbers_.own), numbers_.matrix.of(shares_of(counts) * coefficient()), zero_);
     }
-    const at::Tensor each = shares / counted.narrow(0, 0, batches_.matrix_count()).clamp_min(1);
-    return per_row(each).masked_fill_(usable.bitwise_not(), 0);
+    const at::Tensor divisor = at::threshold(counts, 1, std::numeric_limits<double>::infinity());
+    const at::Tensor each =
+        (numbers_.one_matrix_a_layer ? coefficient_ : shares_of(counts) * coefficient()) / without_end(divisor);
+    return at::where(usable, numbers_.matrix.of(each), zero_);
+  }
+
+  /// share_m of each matrix by its usable rows.
+  at::Tensor shares_of(const at::Tensor& counts) const {
+    const at::Tensor counted = at::threshold(counts, 1, 0);
+    return numbers_.one_matrix_a_layer
+               ? counted.clamp_max(1)
+               : without_end(counted) / numbers_.layer_of_matrix.of(per_layer(counted).clamp_min_(1));
   }
 
   /// Of each matrix the first row with the smallest angle.
-  at::Tensor closest_rows(const at::Tensor& norms, const at::Tensor& theta) const {
-    const at::Tensor angles = theta.masked_fill(left_out(norms), no_distance);
+  at::Tensor closest_rows(const at::Tensor& angles) const {
     at::Tensor closest = at::empty({batches_.matrix_count()}, numbers_.own.options());
     for (const Batch& batch : batches_.all()) {
       at::Tensor part = batch.matrices_of(closest);
@@ -210,9 +228,15 @@ class Engine final : public nearest::Engine {
     return closest;
   }
 
-  /// Sums over the rows of each matrix, and a 0 at the end.
+  /// A number of each matrix, with a 0 at the end where numbers_ asks for one.
+  at::Tensor of_matrices() const {
+    const int64_t count = batches_.matrix_count();
+    return numbers_.one_matrix_a_layer ? at::empty({count}, doubles()) : at::zeros({count + 1}, doubles());
+  }
+
+  /// Sums over the rows of each matrix.
   at::Tensor per_matrix(const at::Tensor& per_row) const {
-    at::Tensor sums = at::zeros({batches_.matrix_count() + 1}, doubles());
+    at::Tensor sums = of_matrices();
     for (const Batch& batch : batches_.all()) {
       at::Tensor part = batch.matrices_of(sums);
       at::sum_out(part, batch.rows_of(per_row), -1, false, at::kDouble);
@@ -220,60 +244,63 @@ class Engine final : public nearest::Engine {
     return sums;
   }
 
-  at::Tensor per_layer(const at::Tensor& per_matrix) const {
-    const auto layers = static_cast<int64_t>(plan_.layers());
-    return taken(per_matrix, numbers_.matrices_of_layer).view({layers, -1}).sum(-1);
+  /// The same of products, and times a factor.
+  at::Tensor per_matrix(const at::Tensor& a, const at::Tensor& b, double factor) const {
+    at::Tensor sums = of_matrices();
+    for (const Batch& batch : batches_.all()) {
+      at::Tensor part = batch.matrices_of(sums).view({batch.size(), 1, 1});
+      part.baddbmm_(batch.rows_of(a).unsqueeze(1), batch.rows_of(b).unsqueeze(2), 0, factor);
+    }
+    return sums;
   }
 
-  at::Tensor values_of(const at::Tensor& per_row) const { return per_layer(per_matrix(per_row)); }
+  at::Tensor per_layer(const at::Tensor& per_matrix) const {
+    const at::Tensor parts = numbers_.matrices_of_layer.of(per_matrix);
+    return numbers_.one_matrix_a_layer ? parts : parts.view({static_cast<int64_t>(plan_.layers()), -1}).sum(-1);
+  }
 
   void add_gradient(const std::vector<at::Tensor>& rows, const Found& found, const std::vector<at::Tensor>& gradients,
                     const at::Tensor& factors, double scale) const {
     const at::NoGradGuard no_grad;
-    const auto of_batches = [&](const at::Tensor& t) { return taken(t, numbers_.row); };
-    at::Tensor norms = of_batches(found.norms), nearest = of_batches(found.nearest).to(at::kLong);
-    at::Tensor weights = of_batches(found.slopes).mul_(taken(factors, numbers_.layer)).mul_(-scale);
+    const auto of_batches = [&](const at::Tensor& t) { return numbers_.row.of(t); };
+    const at::Tensor nearest = of_batches(found.nearest);
+    const at::Tensor dividing = divisors(of_batches(found.norms), std::numeric_limits<double>::infinity());
+    at::Tensor slopes = of_batches(found.slopes) * numbers_.layer.of(factors);
     if (numbers_.padding.defined()) {
-      nearest = at::where(numbers_.padding, numbers_.own, nearest);  // no pair, so whatever else it has adds nothing
+      slopes.masked_fill_(numbers_.padding, 0);
     }
-    const at::Tensor out = left_out(norms);
-    norms.masked_fill_(out, 1);
-    const Terms terms = terms_of(rows, norms, nearest, of_batches(found.angles), weights);
+    const Terms terms = terms_of(rows, dividing, nearest, of_batches(found.angles), slopes, scale < 0);
     for (size_t k = 0; k < rows.size(); ++k) {
       const Batch& batch = batches_.all()[k];
-      at::Tensor gradient = gradient_of(batch, rows[k], norms, nearest, terms);
-      add_to(gradients, batch, gradient.masked_fill_(batch.rows_of(out).unsqueeze(2), 0));
+      add_to(gradients, batch, forces_on(batch, rows[k], dividing, nearest, terms), dividing, -scale);
     }
   }
 
-  /// As pairs::pair_terms.
-  Terms terms_of(const std::vector<at::Tensor>& rows, const at::Tensor& norms, const at::Tensor& nearest,
-                 const at::Tensor& angles, const at::Tensor& weights) const {
-    const at::Tensor itself = nearest.eq(numbers_.own);
-    const at::Tensor equal = angles <= duplicate(), opposite = angles >= pairs::pi - duplicate();
-    const at::Tensor no_tangent = equal.bitwise_or(opposite).bitwise_or_(itself);
-    const at::Tensor other = (weights / angles.sin()).masked_fill_(no_tangent, 0);
-    const at::Tensor unit = angles.cos().mul_(other).neg_();
-
-    const auto [axis, along] = parting_axes(rows, norms, nearest);
-    const at::Tensor rest = 1 - along.square();
-    const at::Tensor apart = equal.bitwise_and(weights > 0).bitwise_or_(opposite.bitwise_and(weights < 0));
-    const at::Tensor parts = apart.bitwise_and_(rest > 1e-12).bitwise_and_(itself.bitwise_not());
-    const at::Tensor minus = equal.bitwise_and(numbers_.own > nearest);
-    const at::Tensor parting = (weights.abs() * rest.rsqrt()).masked_fill_(parts.bitwise_not(), 0);
-    const at::Tensor own_part = at::where(minus, -parting, parting);
-    const at::Tensor nearest_part = at::where(equal, -own_part, own_part);
-    return {unit - along * own_part, other, unit, other - along * nearest_part, axis, own_part, nearest_part};
+  /// As pairs::pair_terms with the weight -slope (slope, if negative), over -1 (1). The tangent at a towards b is
+  /// (b - a cos)/sin and that towards an axis e is (e - a a_k)/sqrt(1 - a_k^2): what lies along a is taken away at the
+  /// end, so that b and e remain.
+  Terms terms_of(const std::vector<at::Tensor>& rows, const at::Tensor& dividing, const at::Tensor& nearest,
+                 const at::Tensor& angles, const at::Tensor& slopes, bool negative) const {
+    const at::Tensor sine = angles.sin();
+    const at::Tensor pull = slopes / at::threshold(sine, duplicate() / 2, std::numeric_limits<double>::infinity());
+    // The slope of duplicates and antipodes, whose pull is 0; of the others what rounding leaves, 1e-16 of it.
+    const at::Tensor left = at::addcmul(slopes, pull, sine, -1);
+    at::Tensor push = at::addcmul(left, left, angles, -2 / pairs::pi);  // times the cosine of 0 or pi
+    negative ? push.clamp_min_(0) : push.clamp_max_(0);                 // duplicates part under a positive weight only
+    const auto [axis, rest] = parting_axes(rows, dividing, nearest);
+    // Duplicates in opposite directions by their order, antipodes in one; what a row is to itself comes to 0.
+    const at::Tensor order = at::addcmul(own_order_, nearest, signs_, -1).sub_(angles, 1e12);
+    at::Tensor parts = at::copysign(push.mul_(rest.rsqrt()), order);
+    return {pull, axis, negative ? parts.neg_() : parts};
   }
 
-  /// The coordinate along which duplicates part, and the unit row's entry there.
-  std::pair<at::Tensor, at::Tensor> parting_axes(const std::vector<at::Tensor>& rows, const at::Tensor& norms,
+  /// The coordinate along which duplicates part (pairs::first_parting_axis, or the next one), and 1 - a_k^2 there.
+  std::pair<at::Tensor, at::Tensor> parting_axes(const std::vector<at::Tensor>& rows, const at::Tensor& dividing,
                                                  const at::Tensor& nearest) const {
-    const at::Tensor mixed =
-        (at::minimum(nearest, numbers_.own) * 73856093).add_(at::maximum(nearest, numbers_.own) * 19349663);
-    const at::Tensor first = mixed.remainder_(numbers_.dimension);
-    const at::Tensor second = (first + 1).remainder_(numbers_.dimension);
-    const at::Tensor axes = at::stack({first, second}, 1);
+    const at::Tensor axes =
+        at::add(numbers_.own_axes, nearest.unsqueeze(1), RowNumbers::lower_factor)
+            .add_(at::maximum(nearest, numbers_.own).unsqueeze(1), RowNumbers::upper_factor - RowNumbers::lower_factor)
+            .remainder_(numbers_.dimension.unsqueeze(1));
     const at::Tensor entries = at::empty(axes.sizes(), example().options());
     for (size_t k = 0; k < rows.size(); ++k) {
       const Batch& batch = batches_.all()[k];
@@ -283,53 +310,64 @@ class Engine final : public nearest::Engine {
       at::Tensor out = part(entries);
       at::gather_out(out, rows[k], 2, part(axes));
     }
-    const at::Tensor along = entries / norms.unsqueeze(1);
-    const at::Tensor next = along.select(1, 0).abs() > 0.9;
-    return {at::where(next, second, first), at::where(next, along.select(1, 1), along.select(1, 0))};
+    const at::Tensor along = entries / dividing.unsqueeze(1);
+    const at::Tensor rest = at::addcmul(square_and_rest_, along, along, -1);
+    const at::Tensor next = rest.select(1, 0) < 1 - 0.9 * 0.9;
+    return {at::where(next, axes.select(1, 1), axes.select(1, 0)),
+            at::where(next, rest.select(1, 1), rest.select(1, 0))};
   }
 
-  /// [b, n, d] in the type that rows are computed in.
-  at::Tensor gradient_of(const Batch& batch, const at::Tensor& rows, const at::Tensor& norms, const at::Tensor& nearest,
-                         const Terms& terms) const {
+  /// The gradient [b, n, d] times the norms, in float64.
+  at::Tensor forces_on(const Batch& batch, const at::Tensor& rows, const at::Tensor& dividing,
+                       const at::Tensor& nearest, const Terms& terms) const {
     const auto part = [&](const at::Tensor& t) { return batch.rows_of(t).unsqueeze(2); };
-    const at::Tensor unit = rows / part(norms);
-    const at::Tensor other = nearest_units(batch, unit, nearest);
-    const auto sum = [&](const at::Tensor& of_unit, const at::Tensor& of_other, const at::Tensor& at_axis) {
-      return (unit * part(of_unit)).addcmul_(other, part(of_other)).scatter_add_(2, part(terms.axis), part(at_axis));
-    };
-    at::Tensor own = sum(terms.own_unit, terms.own_other, terms.own_part);
-    const at::Tensor theirs = sum(terms.nearest_other, terms.nearest_unit, terms.nearest_part);
+    const at::Tensor unit = rows / part(dividing);
+    const at::Tensor sums = at::empty({2, batch.size(), batch.n, batch.d}, doubles());
+    at::Tensor theirs = sums.select(0, 0), own = sums.select(0, 1);
+    at::mul_out(own, nearest_units(batch, unit, nearest), part(terms.pull));
+    at::mul_out(theirs, unit, part(terms.pull));
+    const at::Tensor parts = terms.parts.narrow(1, batch.first_row, batch.rows());
+    sums.scatter_add_(3, part(terms.axis).unsqueeze(0).expand({2, -1, -1, -1}),
+                      parts.view({2, batch.size(), batch.n, 1}));
     add_to_nearest(batch, batch.rows_of(nearest), theirs, own);
-    at::Tensor result = at::empty(own.sizes(), own.options().dtype(of_double() ? at::kDouble : at::kFloat));
-    return at::div_out(result, own, part(norms));
+    return own.addcmul_(unit, (unit * own).sum(-1, true), -1);
   }
 
-  /// to[b, nearest[b, i]] += from[b, i], as products with the matrix of who chose whom: in one order, and in one launch
-  /// where index_put sorts in ten.
+  /// to[b, nearest[b, i]] += from[b, i], as products with the matrix of who chose whom: in one order, and in two
+  /// launches where index_put sorts in ten.
   void add_to_nearest(const Batch& batch, const at::Tensor& nearest, const at::Tensor& from, at::Tensor& to) const {
-    const bool as_float = !of_double() && rows::float32_products_are_exact(from.device());
-    const at::ScalarType type = as_float ? at::kFloat : at::kDouble;
-    const at::Tensor parts = from.to(type), names = at::arange(batch.n, nearest.options());
+    const at::Tensor names = batch.rows_of(numbers_.own).select(0, 0);
     const int64_t step = tile_rows(batch);
     for (int64_t start = 0; start < batch.n; start += step) {
       const int64_t count = std::min(step, batch.n - start);
-      const at::Tensor chosen = names.narrow(0, start, count).view({1, count, 1}).eq(nearest.unsqueeze(1)).to(type);
-      to.narrow(1, start, count).add_(at::bmm(chosen, parts));
+      at::Tensor chosen = at::empty({batch.size(), count, batch.n}, from.options());
+      at::eq_out(chosen, names.narrow(0, start, count).view({1, count, 1}), nearest.unsqueeze(1));
+      to.narrow(1, start, count).baddbmm_(chosen, from);
     }
   }
 
-  void add_to(const std::vector<at::Tensor>& gradients, const Batch& batch, const at::Tensor& gradient) const {
+  void add_to(const std::vector<at::Tensor>& gradients, const Batch& batch, const at::Tensor& forces,
+              const at::Tensor& dividing, double scale) const {
+    const at::Tensor norms = batch.rows_of(dividing).unsqueeze(2);
+    if (batch.size() == 1) {
+      const at::Tensor& to = gradients[batch.matrices.front()];
+      to.addcdiv_(batches_.part_of(batch, forces, 0), norms.squeeze(0), scale);
+      return;
+    }
+    at::Tensor gradient = at::empty(forces.sizes(), forces.options().dtype(of_double() ? at::kDouble : at::kFloat));
+    at::div_out(gradient, forces, norms);
     std::vector<at::Tensor> to, from;
     for (int64_t k = 0; k < batch.size(); ++k) {
       to.push_back(gradients[batch.matrices[static_cast<size_t>(k)]]);
       from.push_back(batches_.part_of(batch, gradient, k));
     }
-    at::_foreach_add_(to, from);
+    at::_foreach_add_(to, from, scale);
   }
 
   Plan plan_;
   Batches batches_;
   RowNumbers numbers_;
+  at::Tensor zero_, signs_, own_order_, coefficient_, square_and_rest_, beyond_;  ///< constants on the device
 };
 
 inline std::unique_ptr<nearest::Engine> make(Plan plan) { return std::make_unique<Engine>(std::move(plan)); }
