@@ -56,7 +56,8 @@ std::vector<uint64_t> seeds_of(const AsTyped& given, Scale scale) {
 }
 
 void add_what_to_do(CLI::App& app, AsTyped& given, ReproduceArguments& arguments) {
-  app.add_option("WHAT", given.names, "Of " + experiment_names() + " (the paper's, so without the study); also several")
+  app.add_option("WHAT", given.names,
+                 "Of " + experiment_names() + " (the paper's, so without study and strong); also several")
       ->required()
       ->type_name("");
   app.add_option("--scale", given.scale,
@@ -64,6 +65,9 @@ void add_what_to_do(CLI::App& app, AsTyped& given, ReproduceArguments& arguments
                  "8 images, 2 epochs, 64 test images, to see that all works")
       ->type_name("NAME")
       ->check(CLI::IsMember({"full", "smoke"}));
+  app.add_option("--epochs", arguments.plan.epochs,
+                 "Shorter or longer runs: milestones and warm-up move to the same fractions")
+      ->type_name("N");
   app.add_option("--seeds", given.seeds, "Default: 123,223,323,423,523; at smoke 123,223")
       ->type_name("N,N")
       ->delimiter(',');
@@ -99,6 +103,8 @@ void add_machine(CLI::App& app, ReproduceArguments& arguments, std::map<std::str
 void check(const ReproduceArguments& arguments) {
   if (arguments.jobs < 1) throw UserError(c10::str("--jobs ", arguments.jobs, ": at least 1 is needed"));
   const std::optional<int64_t> threads = arguments.plan.threads;
+  const std::optional<int64_t> epochs = arguments.plan.epochs;
+  if (epochs && *epochs < 1) throw UserError(c10::str("--epochs ", *epochs, ": at least 1 is needed"));
   if (threads && *threads < 1) throw UserError(c10::str("--threads ", *threads, ": at least 1 is needed"));
   if (arguments.dry_run && arguments.report_only) throw UserError("--dry-run and --report-only exclude each other");
 }

@@ -56,11 +56,11 @@ struct Experiment {
   std::string note = {};  ///< a paragraph below the title
 };
 
-/// In the paper's order, the study last.
+/// In the paper's order, then the study and the strong baselines.
 const std::vector<Experiment>& experiments();
 
 /// Throws UserError for an unknown name; the sentence lists the known ones. The word all stands for the paper's: all
-/// but the study.
+/// but these two.
 std::vector<Experiment> experiments_named(const std::vector<std::string>& names);
 
 /// "table2, table3, ..." for help texts.

@@ -30,9 +30,17 @@ Words words_of_machine(const PlanOptions& options) {
   return words;
 }
 
+/// In place of what the words say.
+void set_epochs(int64_t epochs, Words& words) {
+  const auto flag = std::ranges::find(words, "--epochs");
+  if (flag != words.end()) words.erase(flag, flag + 2);
+  append(words, {"--epochs", c10::str(epochs)});
+}
+
 Words words_of_new_run(const Variant& variant, uint64_t seed, const PlanOptions& options) {
   Words words = variant.words;
   append(words, options.scale == Scale::smoke ? smoke_words : variant.at_full);
+  if (options.epochs) set_epochs(*options.epochs, words);
   append(words, {"--seed", std::to_string(seed)});
   if (!options.threads) {
     append(words, {"--threads", c10::str(variant.threads.value_or(options.threads_of_new_runs))});

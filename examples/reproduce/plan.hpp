@@ -22,6 +22,7 @@ struct PlanOptions {
   std::filesystem::path out;
   std::map<std::string, std::string> data;  ///< a folder for each data set
   std::optional<std::string> device, precision;
+  std::optional<int64_t> epochs;  ///< in place of the recipes'
   std::optional<int64_t> threads;
   int64_t threads_of_new_runs = 1;  ///< where `threads` are not given
   std::optional<bool> channels_last;

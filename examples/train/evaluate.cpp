@@ -58,7 +58,7 @@ void evaluate_weights(const Arguments& arguments, std::ostream& stream) {
   const auto model = make_network(settings, dataset, image_trainer());
   const NamedTensors state = state_of(*model);
   const FittedTensors weights =
-      record ? FittedTensors{tensors_under(file, checkpoint_model_prefix), ""} : fitted_to(state, file.tensors);
+      record ? FittedTensors{tested_weights(file, record->settings), ""} : fitted_to(state, file.tensors);
   std::cerr << words_about_skipped(file) << weights.words << std::flush;
   check_classes(weights.tensors, *model, dataset, path);
   load_tensors(weights.tensors, state, path);

@@ -184,6 +184,24 @@ TEST_F(Resume, WithDropoutAndAutoAugmentEndsWithTheSameBits) {
   expect_equal_runs(folder_ / "whole", folder_ / "interrupted");
 }
 
+TEST_F(Resume, OfAStrongRecipesTricksEndsWithTheSameBits) {
+  RunArguments strong = arguments(folder_ / "whole");
+  strong.given["schedule"] = "cosine";
+  strong.given["warm_up"] = 1;
+  strong.given["label_smoothing"] = 0.1;
+  strong.given["decay_filters_only"] = true;
+  strong.given["average"] = 0.9;
+  ASSERT_EQ(uninterrupted(strong), 0);
+  strong.out = folder_ / "interrupted";
+  for (const int steps : {1, steps_per_epoch + 1}) {
+    fs::remove_all(*strong.out);
+    InterruptingProgress progress(SIGTERM, steps);
+    ASSERT_EQ(train(strong, progress), 143);
+    EXPECT_EQ(uninterrupted(resuming(folder_ / "interrupted")), 0);
+    expect_equal_runs(folder_ / "whole", folder_ / "interrupted");
+  }
+}
+
 TEST_F(Resume, WorksWithoutTheRegularizerToo) {
   RunArguments plain = arguments(folder_ / "whole");
   plain.given["regularizer"] = "none";

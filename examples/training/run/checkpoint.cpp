@@ -45,6 +45,10 @@ void write_checkpoint(const std::filesystem::path& path, const RunRecord& record
   write_tensor_file(path, tensors);
 }
 
+NamedTensors tested_weights(const TensorFile& file, const Settings& settings) {
+  return tensors_under(file, settings.average > 0 ? checkpoint_average_prefix : checkpoint_model_prefix);
+}
+
 std::optional<RunRecord> record_in(const TensorFile& file, const std::filesystem::path& path) {
   const auto entry = file.metadata.find(checkpoint_record_key);
   if (entry == file.metadata.end()) return std::nullopt;

@@ -33,6 +33,12 @@ struct RunRecord {
 /// Writes both as one safetensors file, atomically.
 void write_checkpoint(const std::filesystem::path& path, const RunRecord& record, TensorFile tensors);
 
+/// Beside the network's tensors and the optimizer's: the moving average of the weights, where a run has one.
+inline constexpr const char* checkpoint_average_prefix = "average.";
+
+/// What the run tests: the network's tensors, or their moving average.
+NamedTensors tested_weights(const TensorFile& file, const Settings& settings);
+
 /// The record inside a file read by read_tensor_file; empty when mma-train did not write it.
 /// Throws UserError that names the path when the record is damaged.
 std::optional<RunRecord> record_in(const TensorFile& file, const std::filesystem::path& path);

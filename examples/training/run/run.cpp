@@ -18,7 +18,7 @@
 #include "training/run/device.hpp"
 #include "training/run/run_plots.hpp"
 #include "training/run/training.hpp"
-#include "training/settings/recipe.hpp"
+#include "training/settings/schedule.hpp"
 
 namespace mma::examples {
 namespace {
@@ -218,8 +218,7 @@ bool Run::finish_epoch() {
   if (!hits) return false;
   Position& position = record_.position;
   metrics.epoch = position.epoch + 1;
-  metrics.learning_rate =
-      scheduled_learning_rate(settings().learning_rate, settings().milestones, settings().rate_divisor, position.epoch);
+  metrics.learning_rate = learning_rate_at(settings(), position.epoch, 0, training_.steps_per_epoch());
   metrics.loss = sums_.cross_entropy / static_cast<double>(record_.train_images);
   metrics.regularization_loss = sums_.regularization / static_cast<double>(training_.steps_per_epoch());
   metrics.top1 = hits->top1_percent();
@@ -383,7 +382,7 @@ void export_weights(const fs::path& checkpoint, const fs::path& path) {
   const std::optional<RunRecord> record = record_in(file, checkpoint);
   if (!record) throw UserError(checkpoint.string() + " is not a checkpoint of a training");
   TensorFile weights;
-  weights.tensors = tensors_under(file, checkpoint_model_prefix);
+  weights.tensors = tested_weights(file, record->settings);
   weights.metadata = {{"format", "pt"}, {"model", record->settings.model}, {"dataset", record->settings.dataset}};
   write_tensor_file(path, weights);
 }

@@ -5,17 +5,27 @@
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/GradMode.h>
 
+#include <functional>
+
 namespace mma::examples {
 
 Sgd::Sgd(NamedTensors parameters, SgdOptions options) : options_(options) {
   const c10::NoGradGuard no_grad;
+  Group decayed{{}, {}, options.weight_decay}, others;
   for (auto& [name, parameter] : parameters) {
+    Group& group = options.decay_filters_only && parameter.dim() < 2 ? others : decayed;
     // LibTorch's step wants no buffers where there is no momentum.
-    if (options.momentum > 0) momentum_buffers_.emplace_back(name, at::zeros_like(parameter));
-    parameters_.push_back(parameter);
+    if (options.momentum > 0) {
+      group.buffers.push_back(momentum_buffers_.emplace_back(name, at::zeros_like(parameter)).second);
+    }
+    group.parameters.push_back(parameter);
   }
-  if (!parameters_.empty() && parameters_.front().is_cuda()) {
-    learning_rate_on_gpu_ = at::scalar_tensor(0.0, at::TensorOptions(at::kFloat).device(parameters_.front().device()));
+  for (Group& group : {std::ref(decayed), std::ref(others)}) {
+    if (!group.parameters.empty()) groups_.push_back(std::move(group));
+  }
+  if (!groups_.empty() && groups_.front().parameters.front().is_cuda()) {
+    const at::Device gpu = groups_.front().parameters.front().device();
+    learning_rate_on_gpu_ = at::scalar_tensor(0.0, at::TensorOptions(at::kFloat).device(gpu));
   }
 }
 
@@ -27,19 +37,23 @@ void Sgd::set_learning_rate(double learning_rate) {
 
 void Sgd::step() {
   const c10::NoGradGuard no_grad;
+  for (const Group& group : groups_) update(group);
+}
+
+void Sgd::update(const Group& group) const {
   std::vector<at::Tensor> gradients;
-  std::vector<at::Tensor> buffers;
-  for (const at::Tensor& parameter : parameters_) gradients.push_back(parameter.grad());
-  for (const auto& [name, buffer] : momentum_buffers_) buffers.push_back(buffer);
+  for (const at::Tensor& parameter : group.parameters) gradients.push_back(parameter.grad());
   const auto update = [&](const auto& learning_rate) {
-    at::_fused_sgd_(parameters_, gradients, buffers, options_.weight_decay, options_.momentum, learning_rate,
+    at::_fused_sgd_(group.parameters, gradients, group.buffers, group.weight_decay, options_.momentum, learning_rate,
                     /*dampening=*/0, options_.nesterov, /*maximize=*/false, /*is_first_step=*/false);
   };
   learning_rate_on_gpu_.defined() ? update(learning_rate_on_gpu_) : update(learning_rate_);
 }
 
 void Sgd::zero_grad() {
-  for (at::Tensor& parameter : parameters_) parameter.mutable_grad().reset();
+  for (Group& group : groups_) {
+    for (at::Tensor& parameter : group.parameters) parameter.mutable_grad().reset();
+  }
 }
 
 }  // namespace mma::examples

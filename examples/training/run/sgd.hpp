@@ -14,6 +14,7 @@ struct SgdOptions {
   double momentum = 0.9;
   double weight_decay = 0;
   bool nesterov = false;
+  bool decay_filters_only = false;  ///< no weight decay of vectors: normalisation and biases
 };
 
 class Sgd {
@@ -35,7 +36,15 @@ class Sgd {
 
  private:
   SgdOptions options_;
-  std::vector<at::Tensor> parameters_;
+  /// Parameters of one weight decay, and where their buffers are.
+  struct Group {
+    std::vector<at::Tensor> parameters, buffers;
+    double weight_decay = 0;
+  };
+
+  void update(const Group& group) const;
+
+  std::vector<Group> groups_;
   NamedTensors momentum_buffers_;
   double learning_rate_ = 0;
   at::Tensor learning_rate_on_gpu_;

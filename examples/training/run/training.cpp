@@ -23,7 +23,7 @@
 #include "training/data/autoaugment.hpp"
 #include "training/models/weights.hpp"
 #include "training/run/precision.hpp"
-#include "training/settings/recipe.hpp"
+#include "training/settings/schedule.hpp"
 
 namespace mma::examples {
 namespace {
@@ -189,11 +189,13 @@ Training::Training(const Settings& settings, Dataset dataset, const Trainer& tra
   use_deterministic_algorithms(settings);
   at::manual_seed(settings.seed);
   model_ = make_network(settings, dataset_, trainer);
-  sgd_.emplace(trained_parameters_of(*model_), SgdOptions{settings.momentum, settings.weight_decay, settings.nesterov});
+  sgd_.emplace(trained_parameters_of(*model_),
+               SgdOptions{settings.momentum, settings.weight_decay, settings.nesterov, settings.decay_filters_only});
   if (settings.regularizer != "none") {
     const NamedObjective& objective = objective_named(settings.regularizer, "--regularizer");
     regularizer_.emplace(*model_, objective.make(settings.seed), regularizer_options(settings));
   }
+  if (settings.average > 0) average_.emplace(*model_, settings.average);
   all_layers_.emplace(*model_, Options().scope(Scope::All));
   set_sums({});
 }
@@ -230,8 +232,7 @@ at::Tensor Training::batch_of(int64_t epoch, int64_t step, at::Tensor& labels) {
 void Training::step(int64_t epoch, int64_t step) {
   at::Tensor labels;
   const at::Tensor images = batch_of(epoch, step, labels);
-  sgd_->set_learning_rate(
-      scheduled_learning_rate(settings_.learning_rate, settings_.milestones, settings_.rate_divisor, epoch));
+  sgd_->set_learning_rate(learning_rate_at(settings_, epoch, step, steps_per_epoch()));
   if (!captured_ || images.size(0) != settings_.batch) return learn(images, labels);
   copy_into(captured_images_, images);
   copy_into(captured_labels_, labels);
@@ -240,12 +241,15 @@ void Training::step(int64_t epoch, int64_t step) {
 
 void Training::learn(const at::Tensor& images, const at::Tensor& labels) {
   sgd_->zero_grad();
-  const at::Tensor loss = at::cross_entropy_loss(training_logits_of(*model_, images, labels, settings_), labels);
+  const at::Tensor loss =
+      at::cross_entropy_loss(training_logits_of(*model_, images, labels, settings_), labels, /*weight=*/{},
+                             at::Reduction::Mean, /*ignore_index=*/-100, settings_.label_smoothing);
   loss.backward();
   const c10::NoGradGuard no_grad;
   sums_[0] += loss.detach() * images.size(0);
   if (regularizer_) sums_[1] += regularizer_->accumulate_gradient();
   sgd_->step();
+  if (average_) average_->add(*model_);
 }
 
 LossSums Training::sums() const {
@@ -258,6 +262,8 @@ void Training::set_sums(const LossSums& sums) {
 }
 
 std::optional<Hits> Training::evaluate(const std::function<bool()>& stop) {
+  if (!average_) return evaluated(*model_, settings_, dataset_, dataset_.test, stop);
+  const AverageInPlace in_place(*average_, *model_);
   return evaluated(*model_, settings_, dataset_, dataset_.test, stop);
 }
 
@@ -302,6 +308,9 @@ NamedTensors Training::state() const {
   NamedTensors tensors;
   for (const auto& [name, tensor] : state_of(*model_))
     tensors.emplace_back(checkpoint_model_prefix + name, tensor.detach());
+  if (average_) {
+    for (const auto& [name, tensor] : average_->state()) tensors.emplace_back(checkpoint_average_prefix + name, tensor);
+  }
   for (const auto& [name, tensor] : sgd_->momentum_buffers()) tensors.emplace_back("optimizer." + name, tensor);
   if (regularizer_) {
     auto state = regularizer_->state();
@@ -316,6 +325,7 @@ NamedTensors Training::state() const {
 
 void Training::load_state(const TensorFile& file, const std::string& path) {
   load_tensors(tensors_under(file, checkpoint_model_prefix), state_of(*model_), path);
+  if (average_) load_tensors(tensors_under(file, checkpoint_average_prefix), average_->state(), path);
   load_tensors(tensors_under(file, "optimizer."), sgd_->momentum_buffers(), path);
   if (regularizer_) {
     std::map<std::string, at::Tensor> state;

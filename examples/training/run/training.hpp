@@ -13,6 +13,7 @@
 #include "training/run/metrics.hpp"
 #include "training/run/sgd.hpp"
 #include "training/run/trainer.hpp"
+#include "training/run/weight_average.hpp"
 #include "training/settings/settings.hpp"
 
 namespace mma::examples {
@@ -77,6 +78,7 @@ class Training {
   Dataset dataset_;
   std::shared_ptr<ImageClassifier> model_;
   std::optional<Sgd> sgd_;
+  std::optional<WeightAverage> average_;
   std::optional<Regularizer<AnyObjective>> regularizer_;
   std::optional<Regularizer<>> all_layers_;  ///< for the report: the same layers in every run
   at::Tensor sums_;

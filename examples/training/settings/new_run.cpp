@@ -7,6 +7,7 @@
 #include "support/terminal/objectives.hpp"
 #include "training/data/datasets.hpp"
 #include "training/models/networks.hpp"
+#include "training/settings/schedule.hpp"
 
 namespace mma::examples {
 namespace {
@@ -42,8 +43,15 @@ void refuse_options_of_no_regularizer(const Given& given) {
 /// What a table cannot say: values that depend on others, or on the machine.
 void work_out(const Given& given, const Recipe& recipe, Settings& settings) {
   const auto silent = [&](const char* key) { return !given.contains(key); };
-  if (silent("milestones")) {
+  if (settings.schedule == "cosine") {
+    require(silent("milestones") && silent("rate_divisor"),
+            "--milestones and --lr-divisor belong to --schedule multi-step, not to cosine");
+    settings.milestones = {};
+  } else if (silent("milestones")) {
     settings.milestones = scaled_milestones(recipe.values.milestones, recipe.values.epochs, settings.epochs);
+  }
+  if (silent("warm_up")) {
+    settings.warm_up = scaled_epochs(recipe.values.warm_up, recipe.values.epochs, settings.epochs);
   }
   if (settings.regularizer == "none") refuse_options_of_no_regularizer(given);
   if (silent("coefficient")) settings.coefficient = default_coefficient(settings.regularizer, recipe);

@@ -1,5 +1,5 @@
-// Recipes: what each network is trained with, one for each row of the paper's Tables 2 to 6, and the learning rate of
-// each epoch. docs/recipes.md says where each value comes from.
+// Recipes: what each network is trained with, one for each row of the paper's Tables 2 to 6. docs/recipes.md says where
+// each value comes from.
 #pragma once
 
 #include <cstdint>
@@ -27,11 +27,5 @@ const Recipe& recipe_named(const std::string& name);
 /// The recipe that a network gets on a data set when none is named: the one that its registration names, or that of
 /// this name and the data set's, such as resnet-tiny-imagenet.
 const Recipe& recipe_for(const std::string& model, const std::string& dataset);
-
-/// Milestones of a run of `from` epochs moved to the same fractions of a run of `to` epochs, rounded up.
-std::vector<int64_t> scaled_milestones(const std::vector<int64_t>& milestones, int64_t from, int64_t to);
-
-/// The learning rate of an epoch (counted from 0): the first one, divided at each milestone reached.
-double scheduled_learning_rate(double first, const std::vector<int64_t>& milestones, double divisor, int64_t epoch);
 
 }  // namespace mma::examples

@@ -36,6 +36,8 @@ Settings settings_from_json(const nlohmann::ordered_json& json) {
 void check(const Settings& settings) {
   check_values(run_options(), settings);
   check_milestones(settings.milestones);
+  require(settings.warm_up < settings.epochs || settings.warm_up == 0,
+          c10::str("--warm-up ", settings.warm_up, ": fewer epochs than the run's ", settings.epochs, " are needed"));
   require(!settings.nesterov || settings.momentum > 0, "--nesterov needs a --momentum above 0");
   require(settings.mean.size() == settings.deviation.size(),
           "--mean and --deviation belong together, one number a channel each");

@@ -26,7 +26,12 @@ struct Settings {
   double momentum = 0;
   double weight_decay = 0;
   bool nesterov = false;
-  double rate_divisor = 10;  ///< what the learning rate is divided by at each milestone
+  double rate_divisor = 10;             ///< what the learning rate is divided by at each milestone
+  std::string schedule = "multi-step";  ///< or cosine, which has no milestones
+  int64_t warm_up = 0;                  ///< epochs over which the learning rate rises to the first one
+  double label_smoothing = 0;           ///< the share of a label's weight that all classes have
+  bool decay_filters_only = false;      ///< weight decay leaves normalisation and biases out
+  double average = 0;                   ///< decay a step of the moving average of the weights that is tested; 0: none
   double dropout = 0;
   bool autoaugment = false;
   int64_t cutout = 0;             ///< the side of the square cut out of each training image; 0: none

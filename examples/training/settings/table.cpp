@@ -197,6 +197,20 @@ void add_optimization(OptionRows<Settings>& rows) {
        .key = "rate_divisor",
        .member = &Settings::rate_divisor,
        .allowed = Range{.lowest = 1, .expected = "a number not below 1 is needed"}});
+  add({.name = "--schedule",
+       .type = "NAME",
+       .help = "How the rate falls: multi-step (default; at the milestones), cosine (to 0 at the end)",
+       .key = "schedule",
+       .member = &Settings::schedule,
+       .allowed = Choices{"multi-step", "cosine"},
+       .is_newer = true});
+  add({.name = "--warm-up",
+       .type = "N",
+       .help = "Let the rate rise evenly over the first N epochs (default: 0)",
+       .key = "warm_up",
+       .member = &Settings::warm_up,
+       .allowed = Range{.lowest = 0, .highest = 1'000'000, .expected = "a number of epochs, 0 or more, is needed"},
+       .is_newer = true});
   add({.name = "--momentum",
        .type = "X",
        .help = "Momentum",
@@ -208,10 +222,35 @@ void add_optimization(OptionRows<Settings>& rows) {
                         .expected = "a number below 1 is needed, and not below 0"}});
   add({.name = "--weight-decay",
        .type = "X",
-       .help = "Weight decay, of all parameters",
+       .help = "Weight decay",
        .key = "weight_decay",
        .member = &Settings::weight_decay,
        .allowed = Range::not_below_zero()});
+  add({.name = "--decay-filters-only",
+       .help = "No weight decay of normalisation and biases: only of convolutions' and linear layers' weights",
+       .key = "decay_filters_only",
+       .member = &Settings::decay_filters_only,
+       .opposite = "--decay-all",
+       .opposite_help = "Of all parameters",
+       .is_newer = true});
+  add({.name = "--label-smoothing",
+       .type = "X",
+       .help = "Give so much of a label's weight to all classes alike (default: 0)",
+       .key = "label_smoothing",
+       .member = &Settings::label_smoothing,
+       .allowed =
+           Range{.lowest = 0, .highest = 1, .without_highest = true, .expected = "a share from 0 to below 1 is needed"},
+       .is_newer = true});
+  add({.name = "--average",
+       .type = "X",
+       .help = "Test and export a moving average of the weights: after each step X of it and 1 - X of them,\n"
+               "such as 0.999 (default: 0, the weights themselves)",
+       .key = "average",
+       .member = &Settings::average,
+       .for_evaluation = true,
+       .allowed =
+           Range{.lowest = 0, .highest = 1, .without_highest = true, .expected = "a share from 0 to below 1 is needed"},
+       .is_newer = true});
   add({.name = "--nesterov",
        .help = "Nesterov's form of momentum",
        .key = "nesterov",

@@ -10,8 +10,8 @@ namespace mma::examples {
 namespace {
 
 /// w and v of one element after a step.
-void plain_step(double gradient, double rate, const SgdOptions& options, double& w, double& v) {
-  const double g = gradient + options.weight_decay * w;
+void plain_step(double gradient, double rate, const SgdOptions& options, bool of_filter, double& w, double& v) {
+  const double g = gradient + (of_filter || !options.decay_filters_only ? options.weight_decay * w : 0);
   v = options.momentum * v + g;
   w -= rate * (options.nesterov ? g + options.momentum * v : v);
 }
@@ -26,7 +26,7 @@ class SgdFormula : public testing::TestWithParam<SgdOptions> {};
 TEST_P(SgdFormula, HoldsForSeveralStepsAndRates) {
   auto generator = at::detail::createCPUGenerator(3);
   const auto draw = [&](at::IntArrayRef shape) { return at::randn(shape, generator, at::kDouble); };
-  const std::vector<std::vector<int64_t>> shapes = {{4, 3, 3, 3}, {5}};
+  const std::vector<std::vector<int64_t>> shapes = {{5}, {4, 3, 3, 3}, {7}, {3, 2}};
   NamedTensors parameters;
   std::vector<std::vector<double>> w, v;
   for (const auto& shape : shapes) {
@@ -41,7 +41,7 @@ TEST_P(SgdFormula, HoldsForSeveralStepsAndRates) {
       const at::Tensor gradient = draw(shapes[i]);
       parameters[i].second.mutable_grad() = gradient.clone();
       const std::vector<double> g = values_of(gradient);
-      for (size_t k = 0; k < g.size(); ++k) plain_step(g[k], rate, GetParam(), w[i][k], v[i][k]);
+      for (size_t k = 0; k < g.size(); ++k) plain_step(g[k], rate, GetParam(), shapes[i].size() > 1, w[i][k], v[i][k]);
     }
     sgd.set_learning_rate(rate);
     sgd.step();
@@ -61,7 +61,8 @@ TEST_P(SgdFormula, HoldsForSeveralStepsAndRates) {
 
 INSTANTIATE_TEST_SUITE_P(AllVariants, SgdFormula,
                          testing::Values(SgdOptions{0, 0, false}, SgdOptions{0.9, 0, false},
-                                         SgdOptions{0.9, 5e-4, false}, SgdOptions{0.9, 5e-4, true}));
+                                         SgdOptions{0.9, 5e-4, false}, SgdOptions{0.9, 5e-4, true},
+                                         SgdOptions{0.9, 0.1, true, true}, SgdOptions{0, 0.1, false, true}));
 
 TEST(Sgd, UpdatesWeightsInAnotherMemoryOrderTheSame) {
   auto generator = at::detail::createCPUGenerator(5);

@@ -128,6 +128,20 @@ TEST(Steps, ALastBatchOfOneImageJoinsTheOneBefore) {
   }
 }
 
+/// Smoothed cross entropy is (1 - s) times the label's plus s times the mean over classes: a line in s.
+TEST(LabelSmoothing, MixesTheLabelsLossWithThatOfAllClasses) {
+  const auto loss_of_first_step = [](double smoothing) {
+    Settings settings = tiny_settings();
+    settings.label_smoothing = smoothing;
+    Training training(settings, prepared(tiny_dataset(), settings), trainer());
+    training.step(0, 0);
+    return training.sums().cross_entropy;
+  };
+  const double none = loss_of_first_step(0), some = loss_of_first_step(0.3), more = loss_of_first_step(0.6);
+  EXPECT_GT(std::abs(some - none), 1e-3);
+  EXPECT_NEAR(more - some, some - none, 1e-4);
+}
+
 TEST(Precision, IsBfloat16WhereItWasAskedForAndNowhereElse) {
   const at::Tensor a = at::randn({8, 16}), b = at::randn({16, 8});
   const auto type = [&] { return at::matmul(a, b).scalar_type(); };

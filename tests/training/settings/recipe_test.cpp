@@ -10,6 +10,7 @@
 #include "training/data/datasets.hpp"
 #include "training/models/networks.hpp"
 #include "training/settings/new_run.hpp"
+#include "training/settings/schedule.hpp"
 
 namespace mma::examples {
 namespace {
@@ -34,6 +35,10 @@ const Row rows[] = {
     {"wrn", "", "", "mma", "all", 200, 128, {60, 120, 160}, 5, 5e-4, true, 0.03, false},
     {"densenet", "", "", "mma", "all", 300, 64, {150, 225}, 10, 1e-4, true, 0.03, false},
     {"resnet-tiny-imagenet", "", "", "mma", "all", 164, 128, {81, 122}, 10, 1e-4, false, 0.01, false},
+    {"strong-vgg19-bn", "vgg19-bn", "cifar100", "mma", "all", 200, 128, {}, 10, 5e-4, true, 0.07, false},
+    {"strong-resnet56", "resnet56", "cifar100", "mma", "all", 200, 128, {}, 10, 5e-4, true, 0.03, false},
+    {"strong-wrn-28-10", "wrn-28-10", "cifar100", "mma", "all", 200, 128, {}, 5, 5e-4, true, 0.03, false},
+    {"strong-densenet-40-12", "densenet-40-12", "cifar100", "mma", "all", 300, 64, {}, 10, 1e-4, true, 0.03, false},
     {"table2-baseline", "vgg19-bn", "cifar100", "none", "all", 164, 128, {81, 122}, 10, 5e-4, false, 0.07, false},
     {"table2-hidden", "vgg19-bn", "cifar100", "mma", "hidden", 164, 128, {81, 122}, 10, 5e-4, false, 0.07, false},
     {"table2-hidden-output", "vgg19-bn", "cifar100", "mma", "all", 164, 128, {81, 122}, 10, 5e-4, false, 0.07, false},
@@ -81,7 +86,13 @@ TEST(Recipe, IsThereForEachNetworkAndEachRowOfTables2To6) {
     EXPECT_EQ(recipe.values.cutout, row.autoaugment ? 16 : 0) << row.name;
     EXPECT_EQ(recipe.values.learning_rate, 0.1) << row.name;
     EXPECT_EQ(recipe.values.momentum, 0.9) << row.name;
-    EXPECT_EQ(recipe.values.dropout, 0) << row.name;
+    const bool strong = recipe.name.starts_with("strong");
+    EXPECT_EQ(recipe.values.dropout, recipe.name == "strong-wrn-28-10" ? 0.3 : 0) << row.name;
+    EXPECT_EQ(recipe.values.schedule, strong ? "cosine" : "multi-step") << row.name;
+    EXPECT_EQ(recipe.values.warm_up, strong ? 5 : 0) << row.name;
+    EXPECT_EQ(recipe.values.label_smoothing, strong ? 0.1 : 0) << row.name;
+    EXPECT_EQ(recipe.values.decay_filters_only, strong) << row.name;
+    EXPECT_EQ(recipe.values.average, 0) << row.name;
   }
 }
 
@@ -166,6 +177,52 @@ TEST(Schedule, MovesMilestonesToTheSameFractionRoundedUp) {
   EXPECT_EQ(scaled_milestones({81, 122}, 164, 328), (Epochs{162, 244}));
   EXPECT_EQ(scaled_milestones({81, 122}, 164, 8), (Epochs{4, 6}));  // 3.95 and 5.95
   EXPECT_EQ(scaled_milestones({81, 122}, 164, 1), (Epochs{1, 1}));  // never within the one epoch
+}
+
+/// Loshchilov and Hutter's Eq 5 without restarts, Goyal et al's warm-up, at hand-made values.
+TEST(Schedule, ByACosineFallsToHalfInTheMiddleAndNearZeroAtTheEnd) {
+  Settings settings;
+  settings.learning_rate = 0.2;
+  settings.epochs = 10;
+  settings.schedule = "cosine";
+  const auto rate = [&](int64_t epoch, int64_t step) { return learning_rate_at(settings, epoch, step, 4); };
+  EXPECT_DOUBLE_EQ(rate(0, 0), 0.2);
+  EXPECT_NEAR(rate(5, 0), 0.1, 1e-15);
+  EXPECT_NEAR(rate(2, 2), 0.2 * 0.8535533905932737, 1e-15);     // (1 + cos(pi / 4)) / 2
+  EXPECT_NEAR(rate(9, 3), 0.2 * 0.0015413331334360182, 1e-15);  // (1 + cos(39 pi / 40)) / 2
+}
+
+TEST(Schedule, WarmsUpStepByStep) {
+  Settings settings;
+  settings.learning_rate = 0.1;
+  settings.epochs = 10;
+  settings.warm_up = 2;
+  settings.milestones = {3};
+  const auto rate = [&](int64_t epoch, int64_t step) { return learning_rate_at(settings, epoch, step, 4); };
+  EXPECT_DOUBLE_EQ(rate(0, 0), 0.1 / 8);
+  EXPECT_DOUBLE_EQ(rate(1, 3), 0.1);
+  EXPECT_DOUBLE_EQ(rate(2, 0), 0.1);
+  EXPECT_DOUBLE_EQ(rate(3, 0), 0.01);
+  settings.schedule = "cosine";
+  EXPECT_DOUBLE_EQ(rate(2, 0), 0.1);  // the cosine begins where the warm-up ends
+  EXPECT_NEAR(rate(6, 0), 0.05, 1e-15);
+}
+
+TEST(Schedule, IsShortenedWithTheRun) {
+  const Given given = {{"recipe", "strong-vgg19-bn"}, {"data", "here"}, {"epochs", 80}};
+  EXPECT_EQ(settings_of_new_run(given).warm_up, 2);
+  const Given whole = {{"recipe", "strong-vgg19-bn"}, {"data", "here"}};
+  EXPECT_EQ(settings_of_new_run(whole).warm_up, 5);
+}
+
+TEST(Schedule, ByACosineHasNoMilestones) {
+  const Given given = {{"recipe", "strong-vgg19-bn"}, {"data", "here"}, {"milestones", {1, 2}}};
+  try {
+    settings_of_new_run(given);
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_STREQ(error.what(), "--milestones and --lr-divisor belong to --schedule multi-step, not to cosine");
+  }
 }
 
 }  // namespace
