@@ -108,7 +108,7 @@ std::vector<pid_t> children_of(pid_t parent) {
 
 TEST_F(MmaReproduce, RunsEveryTableAndFigure) {
   write_tiny_imagenet(at("tiny-imagenet"));
-  const std::string output = output_of(smoke({"all", "study"}, "out", {"--seeds", "1"}));
+  const std::string output = output_of(smoke({"all", "study"}, "out", {"--seeds", "1", "--epochs", "1"}));
   EXPECT_CONTAINS(output,
                   "run 1 of 35: vgg19-bn-cifar100-none-seed1 (0 finished, 35 left beside 0 running; time left: "
                   "unknown)\n");

@@ -143,18 +143,32 @@ TEST(Plan, PassesTheMachineOn) {
   EXPECT_EQ(run.settings.precision, "bf16");
 }
 
+TEST(Plan, OfStrongBaselinesScalesWithTheEpochs) {
+  PlanOptions shorter = options(Scale::full, {1});
+  shorter.epochs = 40;
+  const Plan plan = make_plan(experiments_named({"strong"}), shorter);
+  ASSERT_EQ(plan.runs.size(), 24u);  // four networks: none, three coefficients of MMA, orthogonal, MHE
+  const Settings& none = plan.runs[0].settings;
+  EXPECT_EQ(plan.runs[0].name, "strong-vgg19-bn-none-seed1");
+  EXPECT_EQ(plan.runs[1].name, "strong-vgg19-bn-mma-0.03-seed1");
+  EXPECT_EQ(none.epochs, 40);
+  EXPECT_EQ(none.warm_up, 1);
+  EXPECT_EQ(none.schedule, "cosine");
+  for (const PlannedRun& run : plan.runs) EXPECT_EQ(std::ranges::count(run.begin, "--epochs"), 1) << run.name;
+}
+
 TEST(Plan, RefusesAnUnknownTable) {
   EXPECT_EQ(error_of([] {
               experiments_named({"table2", "table9"});
             }),
             "'table9' is none of what can be repeated: table2, table3, table4, table5, table6, figure1, figure3, "
-            "figure4, figure5, figure6, study, all");
+            "figure4, figure5, figure6, study, strong, all");
 }
 
-TEST(Plan, HasAllOfThePaperWithoutTheStudy) {
+TEST(Plan, HasAllOfThePaperWithoutWhatIsOurs) {
   const auto all = experiments_named({"all"});
-  EXPECT_EQ(all.size(), experiments().size() - 1);
-  EXPECT_EQ(experiments_named({"all", "table2", "study"}).size(), experiments().size());
+  EXPECT_EQ(all.size(), experiments().size() - 2);
+  EXPECT_EQ(experiments_named({"all", "table2", "study", "strong"}).size(), experiments().size());
 }
 
 TEST(TimeLeft, GrowsWithTheCostOfTheSameNetwork) {
