@@ -36,14 +36,12 @@ constexpr const char* example =
 }
 
 std::string words_of(const Settings& values) {
-  std::string words = c10::str(values.epochs, " epochs, batches of ", values.batch, ", rate ", values.learning_rate,
-                               ", divided by ", values.rate_divisor, " after epochs ", text(values.milestones),
-                               ", momentum ", values.momentum, ", weight decay ", values.weight_decay);
-  if (values.schedule == "cosine") {
-    words = c10::str(values.epochs, " epochs, batches of ", values.batch, ", rate ", values.learning_rate,
-                     ", by a cosine to 0, momentum ", values.momentum, ", weight decay ", values.weight_decay);
-  }
+  std::string words = c10::str(values.epochs, " epochs, batches of ", values.batch, ", rate ", values.learning_rate);
+  words += values.schedule == "cosine"
+               ? ", by a cosine to 0"
+               : c10::str(", divided by ", values.rate_divisor, " after epochs ", text(values.milestones));
   if (values.warm_up > 0) words += c10::str(", warm-up ", values.warm_up, " epochs");
+  words += c10::str(", momentum ", values.momentum, ", weight decay ", values.weight_decay);
   if (values.decay_filters_only) words += " of filters only";
   if (values.label_smoothing > 0) words += c10::str(", label smoothing ", values.label_smoothing);
   if (values.dropout > 0) words += c10::str(", dropout ", values.dropout);
