@@ -57,7 +57,7 @@ std::vector<uint64_t> seeds_of(const AsTyped& given, Scale scale) {
 
 void add_what_to_do(CLI::App& app, AsTyped& given, ReproduceArguments& arguments) {
   app.add_option("WHAT", given.names,
-                 "Of " + experiment_names() + " (the paper's, so without study and strong); also several")
+                 "Of " + experiment_names() + " (the paper's: none of the studies, not strong); also several")
       ->required()
       ->type_name("");
   app.add_option("--scale", given.scale,

@@ -54,13 +54,13 @@ struct Experiment {
   std::vector<ExperimentRow> rows;
   std::vector<LayerColumn> layers = {};
   std::string note = {};  ///< a paragraph below the title
+  bool of_paper = true;   ///< among what the word all stands for
 };
 
-/// In the paper's order, then the study and the strong baselines.
+/// In the paper's order, then our studies and the strong baselines.
 const std::vector<Experiment>& experiments();
 
-/// Throws UserError for an unknown name; the sentence lists the known ones. The word all stands for the paper's: all
-/// but these two.
+/// Throws UserError for an unknown name; the sentence lists the known ones. The word all stands for the paper's.
 std::vector<Experiment> experiments_named(const std::vector<std::string>& names);
 
 /// "table2, table3, ..." for help texts.
