@@ -17,7 +17,8 @@ namespace {
 
 constexpr const char* about =
     "Repeats tables and figures of the paper: trains what is missing by mma-train, each run once whatever number of\n"
-    "tables want it, and writes a report (Markdown, CSV, PNG) of our figures beside the paper's.";
+    "tables want it, and writes a report (Markdown, CSV, PNG) of our figures beside the paper's.\n"
+    "mma-reproduce gather DIR... reports on runs that are there already, of any machine: mma-reproduce gather --help.";
 
 constexpr const char* footer =
     "Examples:\n"
@@ -26,6 +27,7 @@ constexpr const char* footer =
     "  mma-reproduce table2 --dry-run --seeds 123\n"
     "  mma-reproduce all --scale smoke --jobs 2\n"
     "  mma-reproduce study --jobs 2 --out study\n"
+    "  mma-reproduce gather benchmarks/results/vgg19-bn\n"
     "\n"
     "Ctrl-C stops at the next step; the same command with --resume goes on as if it had never stopped.\n"
     "Exit codes: 0 everything is there, 1 a run failed (the others went on), 2 bad input, 128 + signal.";
@@ -128,6 +130,9 @@ std::optional<ReproduceArguments> read_reproduce_command_line(int argc, char** a
   }
   if (!parsed(app, argc, argv)) return std::nullopt;
   check(arguments);
+  if (std::ranges::count(given.names, "gather") > 0) {
+    throw UserError("gather is a command of its own and comes first: mma-reproduce gather DIR...");
+  }
   arguments.experiments = experiments_named(given.names);
   PlanOptions& plan = arguments.plan;
   plan.scale = given.scale == "smoke" ? Scale::smoke : Scale::full;

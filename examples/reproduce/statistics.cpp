@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <boost/math/distributions/non_central_t.hpp>
+#include <boost/math/distributions/normal.hpp>
 #include <boost/math/distributions/students_t.hpp>
+#include <boost/math/statistics/bivariate_statistics.hpp>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -95,6 +97,37 @@ double smallest_detectable_effect(double deviation, int pairs, double alpha, dou
     (probability_of_finding(middle) < power ? low : high) = middle;
   }
   return high * deviation / std::sqrt(static_cast<double>(pairs));
+}
+
+std::optional<int> pairs_needed(double effect, double deviation, double alpha, double power) {
+  constexpr int most = 1 << 24;
+  if (!(deviation > 0) || !(effect > 0)) return std::nullopt;
+  const auto are_enough = [&](int pairs) {
+    return smallest_detectable_effect(deviation, pairs, alpha, power) <= effect;
+  };
+  int high = 2;
+  while (!are_enough(high)) {
+    if (high >= most) return std::nullopt;
+    high *= 2;
+  }
+  int low = high / 2;  // too few, or 1
+  while (high - low > 1) {
+    const int middle = low + (high - low) / 2;
+    (are_enough(middle) ? high : low) = middle;
+  }
+  return high;
+}
+
+Correlation correlation(const std::vector<double>& x, const std::vector<double>& y) {
+  constexpr Correlation untold = {not_a_number, not_a_number, not_a_number};
+  if (x.size() < 4 || std::ranges::minmax(x).min == std::ranges::minmax(x).max ||
+      std::ranges::minmax(y).min == std::ranges::minmax(y).max) {
+    return untold;
+  }
+  const double coefficient = std::clamp(boost::math::statistics::correlation_coefficient(x, y), -1.0, 1.0);
+  const double margin = boost::math::quantile(boost::math::normal(), (1 + confidence) / 2) / std::sqrt(count_of(x) - 3);
+  const double middle = std::atanh(coefficient);
+  return {coefficient, std::tanh(middle - margin), std::tanh(middle + margin)};
 }
 
 }  // namespace mma::examples

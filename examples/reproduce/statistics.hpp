@@ -1,6 +1,7 @@
 // What seeds tell: means with their deviations, Student's t-tests, and how small an effect so many seeds can show.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 namespace mma::examples {
@@ -35,5 +36,19 @@ TTest paired_test(const std::vector<double>& first, const std::vector<double>& s
 /// noncentral t distribution with pairs - 1 degrees of freedom exceeds its critical value with that probability.
 /// NaN for fewer than two pairs.
 double smallest_detectable_effect(double deviation, int pairs, double alpha = 0.05, double power = 0.8);
+
+/// The fewest pairs with which such a test finds a true difference of `effect` with that probability. Nothing where the
+/// deviation is not known, or 0: then the differences tell nothing of chance.
+std::optional<int> pairs_needed(double effect, double deviation, double alpha = 0.05, double power = 0.8);
+
+/// Pearson's, with the 95 % interval of Fisher's transformation. Everything is NaN for fewer than four pairs, which
+/// have no interval, and where one of the two does not vary.
+struct Correlation {
+  double coefficient;
+  double low, high;
+};
+
+/// x[i] and y[i] belong together. Both must be of one length.
+Correlation correlation(const std::vector<double>& x, const std::vector<double>& y);
 
 }  // namespace mma::examples

@@ -1,4 +1,5 @@
-// The statistics of reports against scipy's and statsmodels' numbers (data/make_statistics.py).
+// The statistics of reports against scipy's and statsmodels' numbers (data/make_statistics.py and
+// data/make_gather_statistics.py).
 #include "reproduce/statistics.hpp"
 
 #include <gtest/gtest.h>
@@ -53,6 +54,52 @@ TEST(Statistics, AreThoseOfScipyAndStatsmodels) {
         smallest_detectable_effect(standard_deviation(differences), static_cast<int>(differences.size()));
     expect_near(effect, lines[i + 4][2], 1e-6);  // statsmodels' own search stops there
   }
+}
+
+Numbers numbers_in(const std::string& line) {
+  std::istringstream words(line);
+  Numbers numbers;
+  for (double number = 0; words >> number;) numbers.push_back(number);
+  return numbers;
+}
+
+TEST(Statistics, PairsNeededAreThoseOfScipyAndStatsmodels) {
+  std::ifstream file(MMA_GATHER_STATISTICS);
+  size_t cases = 0;
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with("needed ")) continue;
+    SCOPED_TRACE(line);
+    const Numbers numbers = numbers_in(line.substr(7));
+    ASSERT_EQ(numbers.size(), 5u);
+    EXPECT_EQ(pairs_needed(numbers[0], numbers[1], numbers[2], numbers[3]), static_cast<int>(numbers[4]));
+    ++cases;
+  }
+  EXPECT_EQ(cases, 8u);
+}
+
+TEST(Statistics, CorrelationsAreThoseOfScipy) {
+  std::ifstream file(MMA_GATHER_STATISTICS);
+  size_t cases = 0;
+  for (std::string line, x, y, published; std::getline(file, line);) {
+    if (line != "correlation") continue;
+    ASSERT_TRUE(std::getline(file, x) && std::getline(file, y) && std::getline(file, published));
+    SCOPED_TRACE(x);
+    const Correlation ours = correlation(numbers_in(x), numbers_in(y));
+    const Numbers theirs = numbers_in(published);
+    expect_near(ours.coefficient, theirs.at(0), 1e-12);
+    expect_near(ours.low, theirs.at(1), 1e-9);
+    expect_near(ours.high, theirs.at(2), 1e-9);
+    ++cases;
+  }
+  EXPECT_EQ(cases, 4u);
+}
+
+TEST(Statistics, OfTooLittleTellNeitherPairsNorCorrelation) {
+  EXPECT_EQ(pairs_needed(0.3, 0), std::nullopt);
+  EXPECT_EQ(pairs_needed(0.3, standard_deviation({1})), std::nullopt);
+  EXPECT_TRUE(std::isnan(correlation({1, 2, 3}, {1, 2, 4}).coefficient));
+  EXPECT_TRUE(std::isnan(correlation({1, 2, 3, 4}, {5, 5, 5, 5}).coefficient));
+  EXPECT_TRUE(std::isnan(correlation({2, 2, 2, 2}, {1, 2, 3, 5}).low));
 }
 
 TEST(Statistics, OfTheSameSampleTwiceShowNoDifference) {
