@@ -183,7 +183,12 @@ TEST_F(MmaTrain, LeavesEverythingNeededToRepeatTheRun) {
                                    {"checkpoint_steps", 0},
                                    {"padding", 4},
                                    {"deterministic", false},
-                                   {"cudnn_benchmark", false}};
+                                   {"cudnn_benchmark", false},
+                                   {"schedule", "multi-step"},
+                                   {"warm_up", 0},
+                                   {"label_smoothing", 0},
+                                   {"decay_filters_only", false},
+                                   {"average", 0}};
   EXPECT_EQ(config.at("settings"), expected);
   const std::string csv = read_bytes(at("run/metrics.csv"));
   EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 3);  // names, two epochs

@@ -130,6 +130,11 @@ TEST(Recipe, OfANetworkIsChosenByItsNameAndTheDataSet) {
   }
 }
 
+TEST(Recipe, OfAnUnknownNetworkIsNone) {
+  EXPECT_THROW(recipe_for("alexnet", "cifar100"), UserError);
+  for (const Network& network : networks()) EXPECT_NO_THROW(recipe_named(network.recipe)) << network.name;
+}
+
 TEST(Recipe, OfATablesRowNamesTheRunsFolder) {
   Given given = {{"data", "data"}, {"recipe", "table2-hidden"}};
   EXPECT_EQ(default_out(settings_of_new_run(given)), "runs/table2-hidden-seed1");
