@@ -314,7 +314,9 @@ TEST(Parameters, AWrongOneIsNamed) {
       {mma::SpectralIsometry{.iterations = 0}, "0 iterations"},
       {mma::Centred<mma::RieszFisher>{{.s = -2}}, "power s is -2"}};
   for (const auto& [objective, text] : wrong) {
-    const std::string message = measured::message_of([&] { measured::loss(objective, random_rows({5, 4}, 113)); });
+    const std::string message = measured::message_of([&wrong_one = objective] {
+      measured::loss(wrong_one, random_rows({5, 4}, 113));
+    });  // clang 14 wants a name
     EXPECT_NE(message.find(text), std::string::npos) << message;
     EXPECT_NE(message.find("expected"), std::string::npos) << message;
     EXPECT_EQ(message.find('\n'), std::string::npos) << message;
