@@ -305,7 +305,7 @@ int reproduce(const ReproduceArguments& arguments, const fs::path& mma_train, st
   const fs::path& out = arguments.plan.out;
   std::error_code error;
   fs::create_directories(out, error);
-  if (!fs::is_directory(out)) throw UserError("--out " + out.string() + ": this folder cannot be made");
+  if (error) throw UserError("--out " + out.string() + ": this folder cannot be made: " + error.message());
   watch_for_interruption();
   const FolderLock lock(out);
   if (!lock.wait(stream)) return 128 + interruption();

@@ -245,7 +245,7 @@ int table1(const Table1Arguments& arguments) {
   if (arguments.threads < 0) throw UserError("--threads: at least 1 is needed");
   std::error_code error;
   fs::create_directories(arguments.out, error);
-  if (!fs::is_directory(arguments.out)) throw UserError("--out " + arguments.out + ": this folder cannot be made");
+  if (error) throw UserError("--out " + arguments.out + ": this folder cannot be made: " + error.message());
   watch_for_interruption();
   Table table(arguments);
   if (!table.compute()) {

@@ -219,7 +219,8 @@ TEST_F(MmaReproduce, RefusesBadInput) {
   EXPECT_EQ(refusal(command({"table6"}, "out")),
             "--tiny-imagenet " + at("tiny-imagenet") + ": there is no such folder");
   write_bytes(at("file"), "");
-  EXPECT_EQ(refusal(command({"table2"}, "file")), "--out " + at("file") + ": this folder cannot be made");
+  EXPECT_EQ(refusal(command({"table2"}, "file")),
+            "--out " + at("file") + ": this folder cannot be made: Not a directory");
 }
 
 /// What somebody trains by hand is taken over, or refused when it is not the same.

@@ -25,7 +25,7 @@ Words operator+(Words words, const Words& more) {
 std::map<std::string, std::string> snapshot(const fs::path& folder) {
   std::map<std::string, std::string> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file()) files[entry.path()] = read_bytes(entry.path());
+    if (fs::is_regular_file(entry.symlink_status())) files[entry.path()] = read_bytes(entry.path());
   }
   return files;
 }
@@ -569,3 +569,36 @@ TEST_F(MmaTrain, HelpShowsEveryOptionAndAnExample) {
 
 }  // namespace
 }  // namespace mma::tests
+TEST_F(MmaTrain, NeedsAnOutputForWhatItPrints) {
+  for (const char* option : {"--help", "--version", "--list-models", "--list-recipes", "--list-regularizers"}) {
+    expect_output_needed(program({option}), "mma-train");
+  }
+  expect_success(run_into("run", {"--epochs", "1"}));
+  const std::string checkpoint = at("run/checkpoint.safetensors");
+  expect_output_needed(program({"--compare", at("run")}), "mma-train");
+  expect_output_needed(program({"--evaluate", checkpoint, "--data", data()}), "mma-train");
+  // A training goes on to its end, and writes nothing that it would have printed into its files.
+  const std::string before = read_bytes(checkpoint);
+  expect_output_needed(resume("run"), "mma-train");
+  EXPECT_EQ(read_bytes(checkpoint), before);
+}
+
+/// Root may read and write whatever its permissions say: these stand for all that the system refuses.
+TEST_F(MmaTrain, NamesFilesThatTheSystemRefuses) {
+  const std::string name(5000, 'n');
+  fs::create_symlink(at("loop"), at("loop"));
+  const std::string too_long = ": File name too long", loop = ": Too many levels of symbolic links";
+  EXPECT_EQ(refusal(run_into(name)), "cannot make the folder " + at(name) + too_long);
+  EXPECT_EQ(refusal(run_into("loop")), "cannot make the folder " + at("loop") + loop);
+  EXPECT_CONTAINS(refusal(run_into("run", {"--data", at(name)})), at(name));
+  EXPECT_CONTAINS(refusal(run_into("run", {"--data", at("loop")})), at("loop"));
+  EXPECT_CONTAINS(refusal(run_into("run", {"--dataset", "folder", "--data", at(name)})), at(name));
+  EXPECT_CONTAINS(refusal(resume(name)), at(name));
+  EXPECT_CONTAINS(refusal(program({"--evaluate", at(name), "--model", "resnet20"})), at(name));
+  EXPECT_CONTAINS(refusal(program({"--compare", at(name)})), at(name));
+  EXPECT_CONTAINS(refusal(program({"--out", at("loop"), "--export", at("w.safetensors")})), at("loop"));
+  expect_success(run_into("run", {"--epochs", "1"}));
+  EXPECT_CONTAINS(refusal(program({"--out", at("run"), "--export", at(name)})), at(name) + too_long);
+  EXPECT_CONTAINS(refusal(program({"--compare", at("run"), "--plot", at(name)})), at(name));
+}
+
