@@ -168,6 +168,27 @@ TEST_F(TrainFaces, RefusesBadInputInOneSentence) {
   fs::create_directories(at("empty"));
   EXPECT_CONTAINS(refusal({MMA_FACES_PROGRAM, "train", "--model", "ir-small", "--data", at("empty")}), at("empty"));
   expect_success(run_into("run", {"--epochs", "1"}));
+TEST_F(TrainFaces, JudgesTheSettingsInACheckpointAsWhatIsTyped) {
+  expect_success(run_into("run", {"--epochs", "1"}));
+  const std::string checkpoint = at("run/checkpoint.safetensors");
+  const examples::TensorFile whole = examples::read_tensor_file(checkpoint);
+  const auto refused_with = [&](const std::string& faces) {
+    examples::TensorFile edited = whole;
+    nlohmann::json record = nlohmann::json::parse(whole.metadata.at("mma-train"));
+    record["settings"]["faces"].merge_patch(nlohmann::json::parse(faces));
+    edited.metadata["mma-train"] = record.dump();
+    examples::write_tensor_file(checkpoint, edited);
+    return refusal({MMA_FACES_PROGRAM, "train", "--resume", "--out", at("run")});
+  };
+  const std::string program = "mma-faces: " + checkpoint;
+  EXPECT_EQ(refused_with(R"({"scale": 0})"),
+            program + " holds settings that no run can have: --scale 0: a number above 0 is needed\n");
+  EXPECT_EQ(refused_with(R"({"channels": 2})"),
+            program + " holds settings that no run can have: images of 2 channels: 1 (--grey) or 3 are needed\n");
+  EXPECT_EQ(refused_with(R"({"hold_out": 0.5})"),
+            program + ": in the record of its run, 'hold_out' is 0.5; expected a whole number\n");
+}
+
   EXPECT_CONTAINS(refusal(run_into("run")), "already holds a run");
   EXPECT_CONTAINS(refusal({MMA_FACES_PROGRAM, "train", "--resume", "--out", at("run"), "--margin", "0.2"}),
                   "--margin 0.2 contradicts the run in " + at("run") + ", which has 0.5");

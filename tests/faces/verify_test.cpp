@@ -345,7 +345,7 @@ TEST_F(VerifyWeightsTest, ACheckpointKnowsItsNetwork) {
   expect_refused(with_weights(), weights_ + " holds a resnet20, which embeds no faces; expected one of " + known_);
   checkpoint.metadata[checkpoint_record_key] = "{";
   write_tensor_file(weights_, checkpoint);
-  expect_refused(with_weights(), weights_ + " holds a record of its run that this version of mma-faces cannot read.");
+  expect_refused(with_weights(), weights_ + ": the record of its run is not valid JSON");
 }
 
 TEST_F(VerifyWeightsTest, WeightsThatDoNotFit) {

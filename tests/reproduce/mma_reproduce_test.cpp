@@ -273,3 +273,31 @@ TEST_F(MmaReproduce, HelpsWithExamples) {
 
 }  // namespace
 }  // namespace mma::tests
+TEST_F(MmaReproduce, RefusesAConfigThatIsNestedWithoutEnd) {
+  for (const std::string level : {"[", "{\"a\":"}) {
+    std::string deep;
+    for (int k = 0; k < 100000; ++k) deep += level;
+    const std::string run = at("out/runs/resnet56-cifar100-none-seed1");
+    fs::create_directories(run);
+    write_bytes(run + "/config.json", deep);
+    EXPECT_EQ(refusal(figure6("out", {"--resume"})), "the config.json in " + run +
+                                                         " is not one that mma-train wrote: it is nested more than 64 "
+                                                         "deep");
+  }
+}
+
+TEST_F(MmaReproduce, NeedsAnOutputForWhatItPrints) {
+  expect_output_needed(figure6("out", {"--dry-run"}), "mma-reproduce");
+  expect_output_needed({MMA_REPRODUCE_PROGRAM, "--help"}, "mma-reproduce");
+}
+
+TEST_F(MmaReproduce, NamesFilesThatTheSystemRefuses) {
+  const std::string name(5000, 'n');
+  fs::create_symlink(at("loop"), at("loop"));
+  EXPECT_EQ(refusal(figure6(name)), "--out " + at(name) + ": this folder cannot be made: File name too long");
+  EXPECT_EQ(refusal(figure6("loop")),
+            "--out " + at("loop") + ": this folder cannot be made: Too many levels of symbolic links");
+  EXPECT_EQ(refusal(Words{MMA_REPRODUCE_PROGRAM, "figure6", "--out", at("out"), "--cifar100", at(name)}),
+            "cannot use " + at(name) + ": File name too long");
+}
+

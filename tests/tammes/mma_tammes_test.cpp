@@ -143,7 +143,20 @@ TEST_F(MmaTammes, Table1HoldsEveryColumnAndGoesOnWhereItWas) {
   EXPECT_EQ(second.find("mhe-s2, seed 1"), std::string::npos);  // nothing is computed again
   EXPECT_EQ(read_bytes(at("table1/table1.md")), markdown);
   write_bytes(at("table1/table1-cells.json"), "[1]");
-  EXPECT_CONTAINS(refusal(words), "is not what table1 wrote");
+  const std::string foreign = at("table1/table1-cells.json") + " is not what table1 wrote: ";
+  EXPECT_CONTAINS(refusal(words), foreign + "it is no object; remove it to begin anew");
+  write_bytes(at("table1/table1-cells.json"), std::string(100000, '['));
+  EXPECT_CONTAINS(refusal(words), foreign + "it is nested more than 64 deep");
+}
+
+TEST_F(MmaTammes, Table1KeepsASecondOneOutOfItsFolder) {
+  ChildProcess child({MMA_TAMMES_PROGRAM, "table1", "--out", at("table"), "--iterations", "1000000000"});
+  ASSERT_TRUE(child.wait_for_line("")) << child.errors();
+  EXPECT_EQ(refusal({"table1", "--out", at("table")}), "mma-tammes: " + at("table") + " is being written by process " +
+                                                           std::to_string(child.id()) +
+                                                           ": wait for its end, or choose another folder by --out\n");
+  child.send(SIGTERM);
+  EXPECT_EQ(child.finish(), 128 + SIGTERM) << child.errors();
 }
 
 TEST_F(MmaTammes, DrawsItsPictures) {

@@ -512,7 +512,8 @@ TEST_F(MmaTrain, RefusesToResumeWhatItCannot) {
     return refusal(resume("run"));
   };
   EXPECT_CONTAINS(refused_with([](auto& file) { file.metadata.clear(); }), "is not a checkpoint of mma-train");
-  EXPECT_CONTAINS(refused_with([](auto& file) { file.metadata["mma-train"] = "{}"; }), "cannot read");
+  EXPECT_CONTAINS(refused_with([](auto& file) { file.metadata["mma-train"] = "{}"; }),
+                  checkpoint + ": in the record of its run, there is no 'settings'");
   EXPECT_CONTAINS(refused_with([](auto& file) { file.tensors.erase(file.tensors.begin()); }),
                   "it has no tensor 'conv1");
   EXPECT_CONTAINS(refused_with([](auto& file) {
@@ -569,6 +570,71 @@ TEST_F(MmaTrain, HelpShowsEveryOptionAndAnExample) {
 
 }  // namespace
 }  // namespace mma::tests
+TEST_F(MmaTrain, JudgesTheRecordInACheckpointAsWhatIsTyped) {
+  expect_success(run_into("run", {"--epochs", "1"}));
+  const std::string checkpoint = at("run/checkpoint.safetensors");
+  const examples::TensorFile whole = examples::read_tensor_file(checkpoint);
+  const auto refused_with = [&](const std::string& record) {
+    examples::TensorFile edited = whole;
+    edited.metadata["mma-train"] = record;
+    examples::write_tensor_file(checkpoint, edited);
+    return refusal(resume("run"));
+  };
+  const auto patched = [&](const std::string& patch) {
+    nlohmann::json record = nlohmann::json::parse(whole.metadata.at("mma-train"));
+    record.merge_patch(nlohmann::json::parse(patch));
+    return record.dump();
+  };
+  const std::string in_record = checkpoint + ": in the record of its run, ";
+  const std::vector<std::pair<std::string, std::string>> patches = {
+      {R"({"history": []})", "'history' has 0 epochs; expected 1, as 'epoch' says"},
+      {R"({"epoch": 0})", "'history' has 1 epochs; expected 0, as 'epoch' says"},
+      {R"({"history": null})", "there is no 'history'"},
+      {R"({"history": {"1": 2}})", R"('history' is {"1":2}; expected a list)"},
+      {R"({"history": [{"epoch": 7}]})", "in epoch 1 of 'history', 'epoch' is 7; expected 1"},
+      {R"({"history": [{"epoch": 1}]})", "in epoch 1 of 'history', there is no 'learning_rate'"},
+      {R"({"history": [3]})", "in epoch 1 of 'history', there is no 'epoch'"},
+      {R"({"epoch": -3})", "'epoch' is -3; expected a whole number from 0 to 1"},
+      {R"({"epoch": 2})", "'epoch' is 2; expected a whole number from 0 to 1"},
+      {R"({"epoch": 0.5})", "'epoch' is 0.5; expected a whole number from 0 to 1"},
+      {R"({"step": -1})", "'step' is -1; expected 0"},
+      {R"({"epoch": 0, "history": [], "step": -1})", "'step' is -1; expected a whole number from 0 to 5"},
+      {R"({"epoch": 0, "history": [], "step": 4611686018427387904})", "expected a whole number from 0 to 5"},
+      {R"({"epoch": 0, "history": [], "step": 18446744073709551615})", "expected a whole number from 0 to 5"},
+      {R"({"epoch": 0, "history": [], "step": 6})", "'step' is 6; expected a whole number from 0 to 5"},
+      {R"({"train_images": 0})", "'train_images' is 0; expected a whole number from 1 to 1000000000"},
+      {R"({"train_images": 1e30})", "'train_images' is 1e+30; expected a whole number from 1 to 1000000000"},
+      {R"({"classes": -1})", "'classes' is -1; expected a whole number from 1 to 1000000000"},
+      {R"({"classes": "ten"})", R"('classes' is "ten"; expected a whole number from 1 to 1000000000)"},
+      {R"({"loss_sum": "much"})", R"('loss_sum' is "much"; expected a finite number)"},
+      {R"({"loss_sum": [null]})", "'loss_sum' is [null]; expected a finite number"},
+      {R"({"seconds": -1})", "'seconds' is -1; expected a finite number not below 0"},
+      {R"({"program": 3})", "'program' is 3; expected a text"},
+      {R"({"settings": {"epochs": 1.5}})", "'epochs' is 1.5; expected a whole number"},
+      {R"({"settings": {"seed": -1}})", "'seed' is -1; expected a whole number not below 0"},
+      {R"({"settings": {"milestones": [1.5]}})", "'milestones' is 1.5; expected a whole number"},
+      {R"({"settings": {"batch": true}})", "'batch' is true; expected a whole number"},
+      {R"({"settings": {"model": null}})", "there is no 'model'"},
+  };
+  for (const auto& [patch, sentence] : patches) {
+    SCOPED_TRACE(patch);
+    const std::string refused = refused_with(patched(patch));
+    EXPECT_TRUE(refused.starts_with(in_record)) << refused;
+    EXPECT_TRUE(refused.ends_with(sentence)) << refused;
+  }
+  EXPECT_EQ(refused_with("{"), checkpoint + ": the record of its run is not valid JSON");
+  EXPECT_EQ(refused_with(patched(R"({"loss_sum": 0.5})").insert(1, "\"seconds\": 1e999,")),
+            checkpoint + ": the record of its run is not valid JSON");
+  for (const std::string level : {"[", "{\"a\":"}) {
+    std::string deep;
+    for (int k = 0; k < 100000; ++k) deep += level;
+    EXPECT_EQ(refused_with(deep), checkpoint + ": the record of its run is nested more than 64 deep");
+  }
+  EXPECT_CONTAINS(refused_with(patched(R"({"settings": {"epochs": 0}})")), "--epochs 0: at least 1 is needed");
+  examples::write_tensor_file(checkpoint, whole);
+  expect_success(resume("run"));
+}
+
 TEST_F(MmaTrain, NeedsAnOutputForWhatItPrints) {
   for (const char* option : {"--help", "--version", "--list-models", "--list-recipes", "--list-regularizers"}) {
     expect_output_needed(program({option}), "mma-train");

@@ -9,6 +9,8 @@
 
 #include "mma/version.hpp"
 #include "support/files/atomic_file.hpp"
+#include "support/files/folder_lock.hpp"
+#include "support/files/json.hpp"
 #include "support/images/plot.hpp"
 #include "support/process/error.hpp"
 #include "support/process/interruption.hpp"
@@ -317,6 +319,16 @@ void check_data(const RunRecord& record, const Training& training, const std::st
   }
 }
 
+void check_own_settings(const RunRecord& record, const Trainer& trainer, const std::string& checkpoint) {
+  try {
+    trainer.check(record.settings);
+  } catch (const BadJson& error) {
+    throw UserError(checkpoint + ": " + error.about("the record of its run"));
+  } catch (const UserError& error) {
+    throw UserError(checkpoint + " holds settings that no run can have: " + error.what());
+  }
+}
+
 /// A run's --resume belongs to the program that began it.
 void check_program(const RunRecord& record, const Trainer& trainer, const RunOrder& order) {
   if (record.program == trainer.program) return;
@@ -379,6 +391,7 @@ int resume_run(const RunOrder& order, const std::function<void(Settings&)>& chan
 
 void export_weights(const fs::path& checkpoint, const fs::path& path) {
   const TensorFile file = read_tensor_file(checkpoint);
+  check_own_settings(*record, trainer, checkpoint);
   const std::optional<RunRecord> record = record_in(file, checkpoint);
   if (!record) throw UserError(checkpoint.string() + " is not a checkpoint of a training");
   TensorFile weights;
