@@ -257,6 +257,7 @@ int table1(const Table1Arguments& arguments) {
   fs::create_directories(arguments.out, error);
   if (error) throw UserError("--out " + arguments.out + ": this folder cannot be made: " + error.message());
   watch_for_interruption();
+  const FolderLock lock(arguments.out);
   Table table(arguments);
   if (!table.compute()) {
     std::cout << "interrupted; the same command goes on from here\n";

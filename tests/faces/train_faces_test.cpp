@@ -129,6 +129,15 @@ TEST_F(TrainFaces, InterruptedEndsWithTheSameBits) {
   }
 }
 
+TEST_F(TrainFaces, KeepsASecondProgramOutOfARunThatIsGoingOn) {
+  ChildProcess child(run_into("run", {"--epochs", "100000"}));
+  ASSERT_TRUE(child.wait_for_line("epoch ")) << child.errors();
+  EXPECT_CONTAINS(refusal({MMA_FACES_PROGRAM, "train", "--resume", "--out", at("run")}),
+                  at("run") + " is being written by process " + std::to_string(child.id()));
+  child.send(SIGTERM);
+  EXPECT_EQ(child.finish(), 128 + SIGTERM) << child.errors();
+}
+
 TEST_F(TrainFaces, WithoutHeldOutImagesThereIsNoAccuracy) {
   ChildProcess child(run_into("run", {"--hold-out", "0", "--epochs", "1"}));
   ASSERT_EQ(child.finish(), 0) << child.errors();
@@ -159,15 +168,6 @@ TEST_F(TrainFaces, BadImagesAreNamedAndSkippedOnlyWhenAsked) {
   EXPECT_CONTAINS(child.errors(), "1 images that cannot be read");
 }
 
-TEST_F(TrainFaces, RefusesBadInputInOneSentence) {
-  EXPECT_CONTAINS(refusal(run_into("run", {"--margin", "4"})), "--margin 4: radians from 0 to below 3.14 are needed");
-  EXPECT_CONTAINS(refusal(run_into("run", {"--scale", "0"})), "--scale 0: a number above 0 is needed");
-  EXPECT_CONTAINS(refusal(run_into("run", {"--exclude-folds", "9"})), "--exclude-folds belongs to --exclude-pairs");
-  EXPECT_CONTAINS(refusal({MMA_FACES_PROGRAM, "train", "--model", "ir-34", "--data", faces()}),
-                  "--model ir-34: one of ir-18, ");
-  fs::create_directories(at("empty"));
-  EXPECT_CONTAINS(refusal({MMA_FACES_PROGRAM, "train", "--model", "ir-small", "--data", at("empty")}), at("empty"));
-  expect_success(run_into("run", {"--epochs", "1"}));
 TEST_F(TrainFaces, JudgesTheSettingsInACheckpointAsWhatIsTyped) {
   expect_success(run_into("run", {"--epochs", "1"}));
   const std::string checkpoint = at("run/checkpoint.safetensors");
@@ -189,6 +189,15 @@ TEST_F(TrainFaces, JudgesTheSettingsInACheckpointAsWhatIsTyped) {
             program + ": in the record of its run, 'hold_out' is 0.5; expected a whole number\n");
 }
 
+TEST_F(TrainFaces, RefusesBadInputInOneSentence) {
+  EXPECT_CONTAINS(refusal(run_into("run", {"--margin", "4"})), "--margin 4: radians from 0 to below 3.14 are needed");
+  EXPECT_CONTAINS(refusal(run_into("run", {"--scale", "0"})), "--scale 0: a number above 0 is needed");
+  EXPECT_CONTAINS(refusal(run_into("run", {"--exclude-folds", "9"})), "--exclude-folds belongs to --exclude-pairs");
+  EXPECT_CONTAINS(refusal({MMA_FACES_PROGRAM, "train", "--model", "ir-34", "--data", faces()}),
+                  "--model ir-34: one of ir-18, ");
+  fs::create_directories(at("empty"));
+  EXPECT_CONTAINS(refusal({MMA_FACES_PROGRAM, "train", "--model", "ir-small", "--data", at("empty")}), at("empty"));
+  expect_success(run_into("run", {"--epochs", "1"}));
   EXPECT_CONTAINS(refusal(run_into("run")), "already holds a run");
   EXPECT_CONTAINS(refusal({MMA_FACES_PROGRAM, "train", "--resume", "--out", at("run"), "--margin", "0.2"}),
                   "--margin 0.2 contradicts the run in " + at("run") + ", which has 0.5");

@@ -11,6 +11,7 @@
 #include "../temporary_folder.hpp"
 #include "../training/data/jpeg_files.hpp"
 #include "../training/run/run_files.hpp"
+#include "support/files/folder_lock.hpp"
 
 namespace mma::tests {
 namespace {
@@ -179,6 +180,28 @@ TEST_F(MmaReproduce, EndedEarlyItGoesOnToTheSameBits) {
   }
 }
 
+TEST_F(MmaReproduce, KeepsASecondOneOutOfItsFolder) {
+  ChildProcess child(figure6("out"));
+  ASSERT_TRUE(child.wait_for_line("epoch 1/2")) << child.errors();
+  const std::string sentence = at("out") + " is being written by process " + std::to_string(child.id()) +
+                               ": wait for its end, or choose another folder by --out";
+  EXPECT_EQ(refusal(figure6("out", {"--resume"})), sentence);
+  EXPECT_EQ(refusal(figure6("out", {"--report-only"})), sentence);
+  EXPECT_CONTAINS(output_of(figure6("out", {"--dry-run"})), "2 runs: ");  // it only reads
+  EXPECT_EQ(child.finish(), 0) << child.errors();
+  EXPECT_FALSE(fs::exists(at("out/.lock")));
+}
+
+TEST_F(MmaReproduce, WaitsForARunThatGoesOnWithoutIt) {
+  output_of(figure6("out"));
+  const std::string run = at("out/runs/resnet56-cifar100-none-seed1");
+  std::optional<examples::FolderLock> lock(std::in_place, run);
+  ChildProcess child(figure6("out", {"--resume"}));
+  EXPECT_TRUE(child.wait_for_line("waiting for process " + std::to_string(getpid()) + " to end, which writes " + run));
+  lock.reset();
+  EXPECT_EQ(child.finish(), 0) << child.errors();
+}
+
 TEST_F(MmaReproduce, AFailedRunIsNamedAndTheOthersGoOn) {
   const fs::path run = at("out/runs/resnet56-cifar100-none-seed1");
   fs::create_directories(run.parent_path());
@@ -264,15 +287,6 @@ TEST_F(MmaReproduce, AdoptsARunOrRefusesIt) {
   EXPECT_CONTAINS(output_of(figure6("out", {"--dry-run"})), name + ": finished (figure6)\n");
 }
 
-TEST_F(MmaReproduce, HelpsWithExamples) {
-  const std::string help = output_of({MMA_REPRODUCE_PROGRAM, "--help"});
-  for (const char* part : {"Examples:\n  mma-reproduce table3", "--seeds", "--tiny-imagenet", "--jobs", "smoke"}) {
-    EXPECT_CONTAINS(help, part);
-  }
-}
-
-}  // namespace
-}  // namespace mma::tests
 TEST_F(MmaReproduce, RefusesAConfigThatIsNestedWithoutEnd) {
   for (const std::string level : {"[", "{\"a\":"}) {
     std::string deep;
@@ -301,3 +315,12 @@ TEST_F(MmaReproduce, NamesFilesThatTheSystemRefuses) {
             "cannot use " + at(name) + ": File name too long");
 }
 
+TEST_F(MmaReproduce, HelpsWithExamples) {
+  const std::string help = output_of({MMA_REPRODUCE_PROGRAM, "--help"});
+  for (const char* part : {"Examples:\n  mma-reproduce table3", "--seeds", "--tiny-imagenet", "--jobs", "smoke"}) {
+    EXPECT_CONTAINS(help, part);
+  }
+}
+
+}  // namespace
+}  // namespace mma::tests

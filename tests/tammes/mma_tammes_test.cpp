@@ -217,6 +217,30 @@ TEST_F(MmaTammes, RefusesAGpuThatIsNotThere) {
   EXPECT_CONTAINS(child.errors(), "--device cuda: this machine has no NVIDIA GPU");
 }
 
+TEST_F(MmaTammes, NeedsAnOutputForWhatItPrints) {
+  const std::vector<Words> all = {{"--help"},
+                                  {"solve", "--help"},
+                                  {"solve", "-d", "2", "-n", "3"},
+                                  {"gradients", "--out", at("figure2.csv")},
+                                  {"table1", "--out", at("t"), "--largest", "4", "--seeds", "1", "--iterations", "5"}};
+  for (Words words : all) {
+    words.insert(words.begin(), MMA_TAMMES_PROGRAM);
+    expect_output_needed(words, "mma-tammes");
+  }
+}
+
+TEST_F(MmaTammes, NamesFilesThatTheSystemRefuses) {
+  const std::string name(5000, 'n');
+  std::filesystem::create_symlink(at("loop"), at("loop"));
+  EXPECT_CONTAINS(refusal({"table1", "--out", at(name)}), "--out " + at(name) + ": this folder cannot be made: File");
+  EXPECT_CONTAINS(refusal({"table1", "--out", at("loop")}), at("loop") + ": this folder cannot be made: Too many");
+  EXPECT_CONTAINS(refusal({"solve", "-d", "2", "-n", "3", "--out", at(name)}), at(name));
+  EXPECT_CONTAINS(refusal({"solve", "--start", at(name)}), at(name));
+  EXPECT_CONTAINS(refusal({"solve", "--start", at("loop")}), at("loop"));
+  EXPECT_CONTAINS(refusal({"solve", "-d", "3", "-n", "3", "--plot", at(name)}), at(name));
+  EXPECT_CONTAINS(refusal({"gradients", "--out", at(name)}), at(name));
+}
+
 TEST_F(MmaTammes, HelpShowsAnExampleForEach) {
   EXPECT_EQ(output_of({}), output_of({"--help"}));
   for (const char* job : {"solve", "table1", "gradients"}) {

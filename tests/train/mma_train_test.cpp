@@ -69,9 +69,14 @@ class MmaTrain : public testing::Test {
   /// The one sentence with which the program refuses; nothing that was there has changed, nothing new is left.
   std::string refusal(const Words& words, std::optional<rlim_t> file_size_limit = {}) const {
     const auto before = snapshot(folder_.path());
+    const std::string sentence = sentence_of(words, file_size_limit);
+    EXPECT_TRUE(snapshot(folder_.path()) == before) << "files have changed";
+    return sentence;
+  }
+
+  static std::string sentence_of(const Words& words, std::optional<rlim_t> file_size_limit = {}) {
     ChildProcess child(words, file_size_limit);
     EXPECT_EQ(child.finish(), exit_bad_input) << child.output();
-    EXPECT_TRUE(snapshot(folder_.path()) == before) << "files have changed";
     const std::string& text = child.errors();
     EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
     EXPECT_TRUE(text.starts_with("mma-train: ")) << text;
@@ -426,6 +431,39 @@ TEST_F(MmaTrain, LeavesAnEarlierRunAlone) {
             at("run") + " already holds a run: go on with it by --resume, or choose another folder by --out");
 }
 
+TEST_F(MmaTrain, KeepsASecondProgramOutOfARunThatIsGoingOn) {
+  const Words endless = {"--epochs", "100000"};
+  const auto stop = [](ChildProcess& child, int signal, int exit_code) {
+    child.send(signal);
+    EXPECT_EQ(child.finish(), exit_code) << child.errors();
+  };
+  ChildProcess child(run_into("run", endless));
+  ASSERT_TRUE(child.wait_for_line("epoch ")) << child.errors();
+  const std::string sentence = at("run") + " is being written by process " + std::to_string(child.id()) +
+                               ": wait for its end, or choose another folder by --out";
+  EXPECT_EQ(sentence_of(run_into("run")), sentence);
+  EXPECT_EQ(sentence_of(resume("run")), sentence);
+  EXPECT_CONTAINS(output_of(program({"--compare", at("run")})), "resnet20");  // reading is free
+  stop(child, SIGKILL, -SIGKILL);
+  EXPECT_TRUE(fs::exists(at("run/.lock")));
+  EXPECT_CONTAINS(sentence_of(run_into("run")), "already holds a run");
+  ChildProcess again(resume("run"));
+  ASSERT_TRUE(again.wait_for_line("epoch ")) << again.errors();
+  EXPECT_EQ(sentence_of(resume("run")).substr(0, at("run").size() + 17), at("run") + " is being written");
+  stop(again, SIGTERM, 128 + SIGTERM);
+  EXPECT_FALSE(fs::exists(at("run/.lock")));
+}
+
+TEST_F(MmaTrain, OfTwoThatBeginAtOnceOneIsRefused) {
+  ChildProcess one(run_into("run", {"--seed", "1"})), other(run_into("run", {"--seed", "2"}));
+  const int code = one.finish(), other_code = other.finish();
+  EXPECT_EQ(std::min(code, other_code), 0) << one.errors() << other.errors();
+  EXPECT_EQ(std::max(code, other_code), exit_bad_input);
+  const int seed = code == 0 ? 1 : 2;
+  EXPECT_EQ(record_of(at("run/checkpoint.safetensors")).at("settings").at("seed"), seed);
+  EXPECT_EQ(nlohmann::json::parse(read_bytes(at("run/config.json"))).at("settings").at("seed"), seed);
+}
+
 TEST_F(MmaTrain, RefusesAFolderThatCannotBeMade) {
   write_bytes(at("file"), "in the way");
   EXPECT_CONTAINS(refusal(run_into("file/run")), "cannot make the folder " + at("file/run"));
@@ -532,44 +570,6 @@ TEST_F(MmaTrain, RefusesToResumeWhatItCannot) {
   EXPECT_CONTAINS(refusal(resume("run")), checkpoint);
 }
 
-TEST_F(MmaTrain, ComparesRuns) {
-  expect_success(run_into("none", {"--epochs", "1", "--regularizer", "none"}));
-  expect_success(run_into("mma", {"--epochs", "1"}));
-  const std::string table = output_of(program({"--compare", at("none"), at("mma")}));
-  EXPECT_CONTAINS(table, "mma 0.03");
-  EXPECT_CONTAINS(table, "pairs");
-}
-
-TEST_F(MmaTrain, HelpShowsEveryOptionAndAnExample) {
-  const std::string help = output_of(program({"--help"}));
-  for (const char* option : {"--model",         "--dataset",
-                             "--data",          "--regularizer",
-                             "--coefficient",   "--scope",
-                             "--recipe",        "--epochs",
-                             "--batch",         "--lr",
-                             "--milestones",    "--momentum",
-                             "--weight-decay",  "--nesterov",
-                             "--seed",          "--threads",
-                             "--limit-train",   "--limit-test",
-                             "--device",        "--out",
-                             "--resume",        "--checkpoint-steps",
-                             "--evaluate",      "--compare",
-                             "--plot",          "--list-models",
-                             "--list-recipes",  "--precision",
-                             "--channels-last", "--cuda-graph",
-                             "--lr-divisor",    "--dropout",
-                             "--autoaugment",   "--cutout",
-                             "--mean",          "--deviation",
-                             "Example"}) {
-    EXPECT_CONTAINS(help, option);
-  }
-  EXPECT_EQ(help, output_of(program({})));
-  EXPECT_CONTAINS(output_of(program({"--list-models"})), "vgg19-bn");
-  EXPECT_CONTAINS(output_of(program({"--list-recipes"})), "after epochs 81,122");
-}
-
-}  // namespace
-}  // namespace mma::tests
 TEST_F(MmaTrain, JudgesTheRecordInACheckpointAsWhatIsTyped) {
   expect_success(run_into("run", {"--epochs", "1"}));
   const std::string checkpoint = at("run/checkpoint.safetensors");
@@ -635,6 +635,14 @@ TEST_F(MmaTrain, JudgesTheRecordInACheckpointAsWhatIsTyped) {
   expect_success(resume("run"));
 }
 
+TEST_F(MmaTrain, ComparesRuns) {
+  expect_success(run_into("none", {"--epochs", "1", "--regularizer", "none"}));
+  expect_success(run_into("mma", {"--epochs", "1"}));
+  const std::string table = output_of(program({"--compare", at("none"), at("mma")}));
+  EXPECT_CONTAINS(table, "mma 0.03");
+  EXPECT_CONTAINS(table, "pairs");
+}
+
 TEST_F(MmaTrain, NeedsAnOutputForWhatItPrints) {
   for (const char* option : {"--help", "--version", "--list-models", "--list-recipes", "--list-regularizers"}) {
     expect_output_needed(program({option}), "mma-train");
@@ -668,3 +676,33 @@ TEST_F(MmaTrain, NamesFilesThatTheSystemRefuses) {
   EXPECT_CONTAINS(refusal(program({"--compare", at("run"), "--plot", at(name)})), at(name));
 }
 
+TEST_F(MmaTrain, HelpShowsEveryOptionAndAnExample) {
+  const std::string help = output_of(program({"--help"}));
+  for (const char* option : {"--model",         "--dataset",
+                             "--data",          "--regularizer",
+                             "--coefficient",   "--scope",
+                             "--recipe",        "--epochs",
+                             "--batch",         "--lr",
+                             "--milestones",    "--momentum",
+                             "--weight-decay",  "--nesterov",
+                             "--seed",          "--threads",
+                             "--limit-train",   "--limit-test",
+                             "--device",        "--out",
+                             "--resume",        "--checkpoint-steps",
+                             "--evaluate",      "--compare",
+                             "--plot",          "--list-models",
+                             "--list-recipes",  "--precision",
+                             "--channels-last", "--cuda-graph",
+                             "--lr-divisor",    "--dropout",
+                             "--autoaugment",   "--cutout",
+                             "--mean",          "--deviation",
+                             "Example"}) {
+    EXPECT_CONTAINS(help, option);
+  }
+  EXPECT_EQ(help, output_of(program({})));
+  EXPECT_CONTAINS(output_of(program({"--list-models"})), "vgg19-bn");
+  EXPECT_CONTAINS(output_of(program({"--list-recipes"})), "after epochs 81,122");
+}
+
+}  // namespace
+}  // namespace mma::tests

@@ -336,6 +336,18 @@ void check_program(const RunRecord& record, const Trainer& trainer, const RunOrd
                            record.program, " --resume"));
 }
 
+void refuse_to_replace(const RunFolder& folder) {
+  if (!folder.holds_a_run()) return;
+  throw UserError(folder.path.string() +
+                  " already holds a run: go on with it by --resume, or choose another folder by --out");
+}
+
+/// Of a folder that is not there yet, nobody can be writing.
+std::unique_ptr<FolderLock> lock_where_there(const fs::path& folder) {
+  std::error_code ignored;
+  return fs::is_directory(folder, ignored) ? std::make_unique<FolderLock>(folder) : nullptr;
+}
+
 }  // namespace
 
 bool RunFolder::holds_a_run() const {
@@ -344,10 +356,8 @@ bool RunFolder::holds_a_run() const {
 
 int start_run(const Settings& settings, const RunOrder& order, const Trainer& trainer, Progress& progress) {
   watch_for_interruption();
-  if (order.folder.holds_a_run()) {
-    throw UserError(order.folder.path.string() +
-                    " already holds a run: go on with it by --resume, or choose another folder by --out");
-  }
+  std::unique_ptr<FolderLock> lock = lock_where_there(order.folder.path);
+  refuse_to_replace(order.folder);
   check_device(settings);
   use_threads(settings.threads);
   Training training(settings, prepared(trainer.load(settings), settings), trainer);
@@ -356,7 +366,15 @@ int start_run(const Settings& settings, const RunOrder& order, const Trainer& tr
   record.settings = settings;
   record.train_images = training.dataset().train.labels.size(0);
   record.classes = training.dataset().classes;
+  if (interruption() != 0) {
+    progress.say("interrupted before its first step: nothing is written");
+    return 128 + interruption();
+  }
   make_folder(order.folder.path);
+  if (!lock) {
+    lock = std::make_unique<FolderLock>(order.folder.path);
+    refuse_to_replace(order.folder);  // another one may have come and gone while the data were read
+  }
   Run run(order, record, training, progress);
   run.write_beginning();
   run.say_what_is_trained();
@@ -368,10 +386,12 @@ int resume_run(const RunOrder& order, const std::function<void(Settings&)>& chan
   watch_for_interruption();
   const std::string checkpoint = order.folder.checkpoint().string();
   if (!is_there(checkpoint)) throw UserError("there is no run to resume in " + order.folder.path.string());
+  const FolderLock lock(order.folder.path);
   const TensorFile file = read_tensor_file(checkpoint);
   std::optional<RunRecord> record = record_in(file, checkpoint);
   if (!record) throw UserError(checkpoint + " is not a checkpoint of " + trainer.program);
   check_program(*record, trainer, order);
+  check_own_settings(*record, trainer, checkpoint);
   const int64_t threads = record->settings.threads;
   change(record->settings);
   const Settings& settings = record->settings;
@@ -391,7 +411,6 @@ int resume_run(const RunOrder& order, const std::function<void(Settings&)>& chan
 
 void export_weights(const fs::path& checkpoint, const fs::path& path) {
   const TensorFile file = read_tensor_file(checkpoint);
-  check_own_settings(*record, trainer, checkpoint);
   const std::optional<RunRecord> record = record_in(file, checkpoint);
   if (!record) throw UserError(checkpoint.string() + " is not a checkpoint of a training");
   TensorFile weights;
