@@ -1,6 +1,7 @@
 // A program run as a user runs it: its output line by line, signals to it, its exit code.
 #pragma once
 
+#include <gtest/gtest.h>
 #include <stdio.h>
 
 #include <optional>
@@ -30,6 +31,26 @@ inline Outcome outcome_of(const std::vector<std::string>& words) {
   const examples::ExitStatus status = child.wait();
   if (status.signal == 0) outcome.exit_code = status.code;
   return outcome;
+}
+
+/// How a program ends whose standard output is a full disk, and whose is closed: its exit code and what it says of it.
+inline std::vector<Outcome> outcomes_without_output(const std::vector<std::string>& words) {
+  std::vector<Outcome> outcomes;
+  for (const std::string redirection : {">/dev/full", ">&-"}) {
+    std::vector<std::string> shell = {"sh", "-c", "exec \"$0\" \"$@\" 2>&1 " + redirection};
+    shell.insert(shell.end(), words.begin(), words.end());
+    outcomes.push_back(outcome_of(shell));
+  }
+  return outcomes;
+}
+
+/// One sentence, exit code 2. What the system said is lost where the program has flushed its output on the way.
+inline void expect_output_needed(const std::vector<std::string>& words, const std::string& program) {
+  for (const Outcome& outcome : outcomes_without_output(words)) {
+    EXPECT_EQ(outcome.exit_code, 2) << words.at(1);
+    EXPECT_TRUE(outcome.output.starts_with(program + ": cannot write to the standard output")) << outcome.output;
+    EXPECT_EQ(outcome.output.find('\n'), outcome.output.size() - 1) << outcome.output;
+  }
 }
 
 class ChildProcess {

@@ -83,7 +83,6 @@ int run(int argc, char** argv) {
   } else {
     std::cout << shown.report << words_about(shown.unshown);
   }
-  if (!std::cout.flush()) throw UserError("cannot write to the standard output");
   return 0;
 }
 

@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <iostream>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "faces/networks.hpp"
+#include "support/files/json.hpp"
 #include "support/files/tensor_file.hpp"
 #include "support/process/error.hpp"
 #include "training/models/weights.hpp"
@@ -24,9 +24,9 @@ std::optional<std::string> recorded_model(const TensorFile& file, const std::str
   const auto record = file.metadata.find(checkpoint_record_key);
   if (record == file.metadata.end()) return std::nullopt;
   try {
-    return nlohmann::json::parse(record->second).at("settings").at("model").get<std::string>();
-  } catch (const nlohmann::json::exception&) {
-    throw UserError(path + " holds a record of its run that this version of mma-faces cannot read.");
+    return word(member_of(parse_ordered_json(record->second), "settings"), "model");
+  } catch (const BadJson& error) {
+    throw UserError(path + ": " + error.about("the record of its run"));
   }
 }
 

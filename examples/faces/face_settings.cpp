@@ -121,6 +121,9 @@ void set_face_settings(const FaceSettings& faces, Settings& settings) {
 
 void check(const FaceSettings& faces) {
   check_values(face_options(), faces);
+  if (faces.channels != 1 && faces.channels != 3) {
+    throw UserError(c10::str("images of ", faces.channels, " channels: 1 (--grey) or 3 are needed"));
+  }
   if (!faces.exclude_folds.empty() && faces.exclude_pairs.empty()) {
     throw UserError("--exclude-folds belongs to --exclude-pairs, the pairs.txt that has these folds");
   }

@@ -26,7 +26,7 @@ const OptionRows<FaceSettings>& face_options();
 inline constexpr const char* head_section =
     "The head: scale * (cos(angle-factor * theta + margin) - cosine-margin) for the label";
 
-/// Those that a run's settings carry. Throws nlohmann::json::exception when they are no face network's.
+/// Those that a run's settings carry. Throws BadJson when they are no face network's.
 FaceSettings face_settings(const Settings& settings);
 void set_face_settings(const FaceSettings& faces, Settings& settings);
 

@@ -75,7 +75,8 @@ at::Tensor FaceClassifier::training_logits(const at::Tensor& images, const at::T
 }
 
 const Trainer& face_trainer() {
-  static const Trainer trainer = {"mma-faces train", load_identities, make_face_classifier};
+  static const Trainer trainer = {"mma-faces train", load_identities, make_face_classifier,
+                                  [](const Settings& settings) { check(face_settings(settings)); }};
   return trainer;
 }
 

@@ -181,7 +181,6 @@ void verify(const VerifyArguments& arguments, std::ostream& stream) {
   } else {
     print_table(results, stream);
   }
-  if (!stream.flush()) throw UserError("cannot write to the standard output");
 }
 
 }  // namespace mma::examples

@@ -215,11 +215,11 @@ Experiment strong() {
                                                                     {"resnet56", {0.01, 0.03, 0.1}},
                                                                     {"wrn-28-10", {0.01, 0.03, 0.1}},
                                                                     {"densenet-40-12", {0.01, 0.03, 0.1}}};
-  for (const auto& [network, coefficients] : networks) {
-    const std::string recipe = std::string("strong-") + network;
+  for (const auto& [name, coefficients] : networks) {
+    const std::string network = name, recipe = "strong-" + network;
     const size_t none = strong.rows.size();
     const auto add = [&](const std::string& label, const std::vector<std::string>& regularizer) {
-      ExperimentRow row = {std::string(network) + ", " + label, {.words = {"--recipe", recipe}}};
+      ExperimentRow row = {network + ", " + label, {.words = {"--recipe", recipe}}};
       row.variant.words.insert(row.variant.words.end(), regularizer.begin(), regularizer.end());
       row.variant.folder = c10::str(recipe, "-", label == "none" ? label : c10::Join("-", without_flags(regularizer)));
       if (strong.rows.size() > none) row.baseline = none;

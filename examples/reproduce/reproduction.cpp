@@ -1,9 +1,6 @@
 #include "reproduce/reproduction.hpp"
 
 #include <c10/util/StringUtil.h>
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -16,6 +13,7 @@
 #include "reproduce/report_plots.hpp"
 #include "reproduce/time_left.hpp"
 #include "support/files/atomic_file.hpp"
+#include "support/files/folder_lock.hpp"
 #include "support/images/plot.hpp"
 #include "support/process/error.hpp"
 #include "support/process/interruption.hpp"
@@ -28,6 +26,7 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 constexpr auto pause_between_reports = std::chrono::seconds(20);  // drawing must not cost more than training
+constexpr auto pause_between_looks = std::chrono::milliseconds(100);
 
 std::string joined(const std::vector<std::string>& words) {
   std::string text;
@@ -41,32 +40,20 @@ std::string joined_numbers(const std::vector<uint64_t>& numbers) {
   return text;
 }
 
-/// Keeps a second program out of the same folder. Children hold it too: after kill -9 of this program it is free only
-/// when they have written their checkpoints.
-class FolderLock {
- public:
-  explicit FolderLock(const fs::path& folder) : file_(::open((folder / ".lock").c_str(), O_RDWR | O_CREAT, 0666)) {
-    if (file_ < 0) throw UserError("cannot write into " + folder.string());
-  }
-  FolderLock(const FolderLock&) = delete;
-  FolderLock& operator=(const FolderLock&) = delete;
-  ~FolderLock() { ::close(file_); }
-
-  /// False when interrupted while it waited for another program.
-  bool wait(std::ostream& stream) const {
+/// A run may go on in its folder although no mma-reproduce does: begun by hand, or writing its last checkpoint after
+/// its mma-reproduce was killed. False when interrupted.
+bool wait_for_others(const Plan& plan, std::ostream& stream) {
+  for (const PlannedRun& run : plan.runs) {
     bool said = false;
-    while (::flock(file_, LOCK_EX | LOCK_NB) != 0) {
-      if (!said) stream << "waiting for another mma-reproduce in the same folder, or its last run, to end" << std::endl;
+    while (const std::optional<std::string> holder = holder_of(run.folder)) {
+      if (!said) stream << "waiting for " << *holder << " to end, which writes " << run.folder.string() << std::endl;
       said = true;
       if (interruption() != 0) return false;
-      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      std::this_thread::sleep_for(pause_between_looks);
     }
-    return true;
   }
-
- private:
-  int file_;
-};
+  return true;
+}
 
 class Reproduction {
  public:
@@ -305,12 +292,15 @@ int reproduce(const ReproduceArguments& arguments, const fs::path& mma_train, st
   const fs::path& out = arguments.plan.out;
   std::error_code error;
   fs::create_directories(out, error);
-  if (!fs::is_directory(out)) throw UserError("--out " + out.string() + ": this folder cannot be made");
+  if (error) throw UserError("--out " + out.string() + ": this folder cannot be made: " + error.message());
   watch_for_interruption();
   const FolderLock lock(out);
-  if (!lock.wait(stream)) return 128 + interruption();
+  const bool trains = !arguments.report_only;
+  if (trains && !wait_for_others(make_plan(arguments.experiments, arguments.plan), stream)) {
+    return 128 + interruption();
+  }
   Reproduction reproduction(arguments, mma_train, stream);
-  if (arguments.report_only) {
+  if (!trains) {
     reproduction.write_reports(true);
     return 0;
   }

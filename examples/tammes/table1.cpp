@@ -6,15 +6,17 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <iterator>
 #include <map>
 #include <mma/angles.hpp>
 #include <mma/in_threads.hpp>
 #include <mma/version.hpp>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "support/files/atomic_file.hpp"
+#include "support/files/folder_lock.hpp"
+#include "support/files/json.hpp"
 #include "support/process/error.hpp"
 #include "support/process/interruption.hpp"
 #include "support/process/machine.hpp"
@@ -29,7 +31,7 @@ namespace mma::examples {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 /// The objectives of the table's columns in the paper's order.
 struct Column {
@@ -69,8 +71,12 @@ class Cells {
   explicit Cells(const fs::path& folder) : path_(folder / "table1-cells.json") {
     std::ifstream stream(path_);
     if (!stream) return;
-    cells_ = json::parse(stream, nullptr, false);
-    if (!cells_.is_object()) throw UserError(path_.string() + " is not what table1 wrote; remove it to begin anew");
+    try {
+      cells_ = parse_ordered_json({std::istreambuf_iterator<char>(stream), {}});
+    } catch (const BadJson& error) {
+      refuse(error.about("it"));
+    }
+    if (!cells_.is_object()) refuse("it is no object");
   }
 
   std::optional<Cell> find(const std::string& name) const {
@@ -78,9 +84,9 @@ class Cells {
     const auto found = cells_.find(name);
     if (found == cells_.end()) return std::nullopt;
     try {
-      return Cell{found->at("degrees"), found->at("seconds")};
-    } catch (const json::exception&) {
-      throw UserError(path_.string() + " is not what table1 wrote; remove it to begin anew");
+      return Cell{finite_number(*found, "degrees", 0, 360), finite_number(*found, "seconds", 0)};
+    } catch (const BadJson& error) {
+      refuse(error.about("'" + name + "'"));
     }
   }
 
@@ -92,6 +98,10 @@ class Cells {
   }
 
  private:
+  [[noreturn]] void refuse(const std::string& why) const {
+    throw UserError(path_.string() + " is not what table1 wrote: " + why + "; remove it to begin anew");
+  }
+
   fs::path path_;
   json cells_ = json::object();
   mutable std::mutex mutex_;
@@ -245,8 +255,9 @@ int table1(const Table1Arguments& arguments) {
   if (arguments.threads < 0) throw UserError("--threads: at least 1 is needed");
   std::error_code error;
   fs::create_directories(arguments.out, error);
-  if (!fs::is_directory(arguments.out)) throw UserError("--out " + arguments.out + ": this folder cannot be made");
+  if (error) throw UserError("--out " + arguments.out + ": this folder cannot be made: " + error.message());
   watch_for_interruption();
+  const FolderLock lock(arguments.out);
   Table table(arguments);
   if (!table.compute()) {
     std::cout << "interrupted; the same command goes on from here\n";

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <iomanip>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "support/process/error.hpp"
@@ -26,11 +25,7 @@ struct FinishedRun {
 FinishedRun read_run(const std::string& folder) {
   FinishedRun run;
   run.folder = folder;
-  try {
-    run.settings = settings_from_json(read_config(folder).at("settings"));
-  } catch (const nlohmann::json::exception&) {
-    throw UserError("the config.json in " + folder + " is not one that mma-train wrote");
-  }
+  run.settings = read_settings(folder);
   run.history = read_history(folder);
   if (run.history.empty()) throw UserError("the run in " + folder + " has not finished an epoch yet");
   return run;

@@ -409,6 +409,20 @@ TEST_F(AnglesTest, BadOptions) {
   EXPECT_EQ(run_angles({}).exit_code, 2);
 }
 
+TEST_F(AnglesTest, NeedsAnOutputForWhatItPrints) {
+  write({{"fc.weight", scattered({5, 8}, 2)}});
+  for (const std::string& last : Names{path_, "--json", "--help", "--version"}) {
+    expect_output_needed({MMA_ANGLES, path_, last == path_ ? "--only=fc" : last}, "mma-angles");
+  }
+}
+
+TEST_F(AnglesTest, NamesFilesThatTheSystemRefuses) {
+  const std::string long_name = folder_ / std::string(5000, 'n'), loop = folder_ / "loop";
+  std::filesystem::create_symlink(loop, loop);
+  expect_refused({long_name}, "cannot read " + long_name + ": File name too long");
+  expect_refused({loop}, "cannot read " + loop + ": Too many levels of symbolic links");
+}
+
 TEST(MeasuringProgress, Line) {
   EXPECT_EQ(measuring_line("wte", 0.5, 60, 100), "wte [############............]  50 %  1:00 min left");
   EXPECT_EQ(measuring_line("wte", 0, 0, 100), "wte [........................]   0 %");

@@ -129,6 +129,15 @@ TEST_F(TrainFaces, InterruptedEndsWithTheSameBits) {
   }
 }
 
+TEST_F(TrainFaces, KeepsASecondProgramOutOfARunThatIsGoingOn) {
+  ChildProcess child(run_into("run", {"--epochs", "100000"}));
+  ASSERT_TRUE(child.wait_for_line("epoch ")) << child.errors();
+  EXPECT_CONTAINS(refusal({MMA_FACES_PROGRAM, "train", "--resume", "--out", at("run")}),
+                  at("run") + " is being written by process " + std::to_string(child.id()));
+  child.send(SIGTERM);
+  EXPECT_EQ(child.finish(), 128 + SIGTERM) << child.errors();
+}
+
 TEST_F(TrainFaces, WithoutHeldOutImagesThereIsNoAccuracy) {
   ChildProcess child(run_into("run", {"--hold-out", "0", "--epochs", "1"}));
   ASSERT_EQ(child.finish(), 0) << child.errors();
@@ -157,6 +166,27 @@ TEST_F(TrainFaces, BadImagesAreNamedAndSkippedOnlyWhenAsked) {
   ASSERT_EQ(child.finish(), 0) << child.errors();
   EXPECT_CONTAINS(child.errors(), bad);
   EXPECT_CONTAINS(child.errors(), "1 images that cannot be read");
+}
+
+TEST_F(TrainFaces, JudgesTheSettingsInACheckpointAsWhatIsTyped) {
+  expect_success(run_into("run", {"--epochs", "1"}));
+  const std::string checkpoint = at("run/checkpoint.safetensors");
+  const examples::TensorFile whole = examples::read_tensor_file(checkpoint);
+  const auto refused_with = [&](const std::string& faces) {
+    examples::TensorFile edited = whole;
+    nlohmann::json record = nlohmann::json::parse(whole.metadata.at("mma-train"));
+    record["settings"]["faces"].merge_patch(nlohmann::json::parse(faces));
+    edited.metadata["mma-train"] = record.dump();
+    examples::write_tensor_file(checkpoint, edited);
+    return refusal({MMA_FACES_PROGRAM, "train", "--resume", "--out", at("run")});
+  };
+  const std::string program = "mma-faces: " + checkpoint;
+  EXPECT_EQ(refused_with(R"({"scale": 0})"),
+            program + " holds settings that no run can have: --scale 0: a number above 0 is needed\n");
+  EXPECT_EQ(refused_with(R"({"channels": 2})"),
+            program + " holds settings that no run can have: images of 2 channels: 1 (--grey) or 3 are needed\n");
+  EXPECT_EQ(refused_with(R"({"hold_out": 0.5})"),
+            program + ": in the record of its run, 'hold_out' is 0.5; expected a whole number\n");
 }
 
 TEST_F(TrainFaces, RefusesBadInputInOneSentence) {

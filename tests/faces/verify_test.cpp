@@ -166,6 +166,31 @@ TEST_F(VerifyTest, ATableAndAPicture) {
   EXPECT_TRUE(read_bytes(picture).starts_with("\x89PNG"));
 }
 
+TEST_F(VerifyTest, NeedsAnOutputForWhatItPrints) {
+  write_circle(0.1);
+  for (const Words& more : {Words{}, Words{"--json"}}) {
+    Words words = {MMA_FACES_PROGRAM, "verify"};
+    const Words arguments = with_features(more);
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    expect_output_needed(words, "mma-faces");
+  }
+  expect_output_needed({MMA_FACES_PROGRAM, "--help"}, "mma-faces");
+}
+
+TEST_F(VerifyTest, NamesFilesThatTheSystemRefuses) {
+  write_circle(0.1);
+  const std::string name = folder_ / std::string(5000, 'n');
+  for (const Words& arguments :
+       {Words{"--features", name, "--pairs", pairs_}, Words{"--features", features_, "--pairs", name},
+        Words{"w.pt", "--pairs", pairs_, "--images", name}, Words{"w.pt", "--bin", name},
+        with_features({"--roc", name + "/roc.png"})}) {
+    const Outcome outcome = run_verify(arguments);
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_NE(outcome.errors.find(name), std::string::npos) << outcome.errors;
+    EXPECT_EQ(std::ranges::count(outcome.errors, '\n'), 1);
+  }
+}
+
 TEST_F(VerifyTest, ContradictoryOptions) {
   const std::string one_of = "one of WEIGHTS and --features FILE is needed, and not both";
   expect_refused({"--pairs", pairs_}, one_of);
@@ -320,7 +345,7 @@ TEST_F(VerifyWeightsTest, ACheckpointKnowsItsNetwork) {
   expect_refused(with_weights(), weights_ + " holds a resnet20, which embeds no faces; expected one of " + known_);
   checkpoint.metadata[checkpoint_record_key] = "{";
   write_tensor_file(weights_, checkpoint);
-  expect_refused(with_weights(), weights_ + " holds a record of its run that this version of mma-faces cannot read.");
+  expect_refused(with_weights(), weights_ + ": the record of its run is not valid JSON");
 }
 
 TEST_F(VerifyWeightsTest, WeightsThatDoNotFit) {

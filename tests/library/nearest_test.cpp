@@ -508,6 +508,19 @@ TEST_P(Nearest, NaNAndInfMakeTheirLayerNaNAndNoOther) {
   }
 }
 
+TEST_P(Nearest, NaNBesideZeroRowsMakesItsLayerNaN) {
+  for (const double bad : {std::nan(""), std::numeric_limits<double>::infinity()}) {
+    for (const auto& [name, objective] : named_objectives()) {
+      SCOPED_TRACE(name);
+      at::Tensor alone = at::zeros({2, 33}, at::kDouble);
+      alone[0][7] = bad;
+      const Found found = find(plan_of({alone, normal(5, 4)}, objective));
+      EXPECT_TRUE(found.values[0].isnan().item<bool>());
+      EXPECT_FALSE(found.values[1].isnan().item<bool>());
+    }
+  }
+}
+
 // ---- Given neighbours ----
 
 TEST_P(Nearest, GivenNeighboursAreEvaluatedAgain) {

@@ -7,6 +7,7 @@
 #include <torch/nn/modules/linear.h>
 #include <mma/mma.hpp>
 
+#include <cmath>
 #include <set>
 #include <tuple>
 
@@ -64,6 +65,36 @@ void for_each_objective(const Check& check) {
                          mma::DoubleSoftOrthogonality, mma::Centred<>, mma::Centred<mma::SpectralIsometry>,
                          mma::Sampled<>, mma::Sampled<mma::SpectralIsometry>>;
   std::apply([&](const auto&... objective) { (check(objective), ...); }, All{});
+}
+
+/// Both ways to the value.
+template <typename Objective>
+void expect_nan(nn::Module& net, const Objective& objective, const char* what) {
+  mma::Regularizer<Objective> regularizer(net, objective, mma::Options());
+  EXPECT_TRUE(std::isnan(regularizer.loss().template item<double>())) << what;
+  EXPECT_TRUE(std::isnan(regularizer.accumulate_gradient().template item<double>())) << what;
+}
+
+TEST(Regularizers, NanAndInfMakeTheValueNanAlsoWhereTooFewRowsAreUsable) {
+  for_each_objective([](const auto& objective) {
+    SCOPED_TRACE(c10::demangle_type<std::decay_t<decltype(objective)>>());
+    const at::NoGradGuard no_grad;
+    for (const double bad : {std::nan(""), double{INFINITY}}) {
+      nn::Linear two(33, 2);
+      at::Tensor weight = two->weight;
+      weight.zero_()[0][7] = bad;  // one row that is not zero
+      expect_nan(*two, objective, "two rows");
+      weight[0][7] = 1;
+      mma::Regularizer<std::decay_t<decltype(objective)>> finite(*two, objective, mma::Options());
+      EXPECT_EQ(finite.loss().template item<double>(), 0);
+
+      nn::Conv2d grouped(nn::Conv2dOptions(6, 8, 3).groups(2));
+      weight = grouped->weight;
+      weight.copy_(random_rows(weight.sizes(), 104)).slice(0, 0, 4).zero_();
+      weight[1][0][0][0] = bad;  // the other group is as it should be
+      expect_nan(*grouped, objective, "a group of two");
+    }
+  });
 }
 
 TEST(Regularizers, LossIsTheSumOverLayersAndBothGradientsAreItsDerivative) {
@@ -283,7 +314,9 @@ TEST(Parameters, AWrongOneIsNamed) {
       {mma::SpectralIsometry{.iterations = 0}, "0 iterations"},
       {mma::Centred<mma::RieszFisher>{{.s = -2}}, "power s is -2"}};
   for (const auto& [objective, text] : wrong) {
-    const std::string message = measured::message_of([&] { measured::loss(objective, random_rows({5, 4}, 113)); });
+    const std::string message = measured::message_of([&wrong_one = objective] {
+      measured::loss(wrong_one, random_rows({5, 4}, 113));
+    });  // clang 14 wants a name
     EXPECT_NE(message.find(text), std::string::npos) << message;
     EXPECT_NE(message.find("expected"), std::string::npos) << message;
     EXPECT_EQ(message.find('\n'), std::string::npos) << message;

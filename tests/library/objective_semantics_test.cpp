@@ -194,9 +194,13 @@ FOR_EACH_OBJECTIVE(EveryObjective, NanAndInfMakeTheLossNan, all) {
       }
     }
   }
-  at::Tensor alone = at::zeros({3, 4});
-  alone[1][2] = std::nan("");  // the only usable row
-  EXPECT_TRUE(std::isnan(loss(entry, alone).item<double>()));
+  for (const double bad : {std::nan(""), double{INFINITY}}) {
+    for (const auto& [n, dimension] : {std::pair<int64_t, int64_t>{3, 4}, {2, 33}, {1, 5}}) {
+      at::Tensor alone = at::zeros({n, dimension});
+      alone[0][2] = bad;  // the only usable row
+      EXPECT_TRUE(std::isnan(loss(entry, alone).item<double>())) << bad << ' ' << n;
+    }
+  }
 }
 
 FOR_EACH_OBJECTIVE(ObjectivesOfDirections, DoNotFeelTheRowsLengths, directions) {

@@ -11,6 +11,7 @@
 #include "../temporary_folder.hpp"
 #include "../training/data/jpeg_files.hpp"
 #include "../training/run/run_files.hpp"
+#include "support/files/folder_lock.hpp"
 
 namespace mma::tests {
 namespace {
@@ -179,6 +180,28 @@ TEST_F(MmaReproduce, EndedEarlyItGoesOnToTheSameBits) {
   }
 }
 
+TEST_F(MmaReproduce, KeepsASecondOneOutOfItsFolder) {
+  ChildProcess child(figure6("out"));
+  ASSERT_TRUE(child.wait_for_line("epoch 1/2")) << child.errors();
+  const std::string sentence = at("out") + " is being written by process " + std::to_string(child.id()) +
+                               ": wait for its end, or choose another folder by --out";
+  EXPECT_EQ(refusal(figure6("out", {"--resume"})), sentence);
+  EXPECT_EQ(refusal(figure6("out", {"--report-only"})), sentence);
+  EXPECT_CONTAINS(output_of(figure6("out", {"--dry-run"})), "2 runs: ");  // it only reads
+  EXPECT_EQ(child.finish(), 0) << child.errors();
+  EXPECT_FALSE(fs::exists(at("out/.lock")));
+}
+
+TEST_F(MmaReproduce, WaitsForARunThatGoesOnWithoutIt) {
+  output_of(figure6("out"));
+  const std::string run = at("out/runs/resnet56-cifar100-none-seed1");
+  std::optional<examples::FolderLock> lock(std::in_place, run);
+  ChildProcess child(figure6("out", {"--resume"}));
+  EXPECT_TRUE(child.wait_for_line("waiting for process " + std::to_string(getpid()) + " to end, which writes " + run));
+  lock.reset();
+  EXPECT_EQ(child.finish(), 0) << child.errors();
+}
+
 TEST_F(MmaReproduce, AFailedRunIsNamedAndTheOthersGoOn) {
   const fs::path run = at("out/runs/resnet56-cifar100-none-seed1");
   fs::create_directories(run.parent_path());
@@ -219,7 +242,8 @@ TEST_F(MmaReproduce, RefusesBadInput) {
   EXPECT_EQ(refusal(command({"table6"}, "out")),
             "--tiny-imagenet " + at("tiny-imagenet") + ": there is no such folder");
   write_bytes(at("file"), "");
-  EXPECT_EQ(refusal(command({"table2"}, "file")), "--out " + at("file") + ": this folder cannot be made");
+  EXPECT_EQ(refusal(command({"table2"}, "file")),
+            "--out " + at("file") + ": this folder cannot be made: Not a directory");
 }
 
 /// What somebody trains by hand is taken over, or refused when it is not the same.
@@ -261,6 +285,34 @@ TEST_F(MmaReproduce, AdoptsARunOrRefusesIt) {
                                          " already holds 1 of the 2 runs: go on with them by --resume, or "
                                          "choose another folder by --out");
   EXPECT_CONTAINS(output_of(figure6("out", {"--dry-run"})), name + ": finished (figure6)\n");
+}
+
+TEST_F(MmaReproduce, RefusesAConfigThatIsNestedWithoutEnd) {
+  for (const std::string level : {"[", "{\"a\":"}) {
+    std::string deep;
+    for (int k = 0; k < 100000; ++k) deep += level;
+    const std::string run = at("out/runs/resnet56-cifar100-none-seed1");
+    fs::create_directories(run);
+    write_bytes(run + "/config.json", deep);
+    EXPECT_EQ(refusal(figure6("out", {"--resume"})), "the config.json in " + run +
+                                                         " is not one that mma-train wrote: it is nested more than 64 "
+                                                         "deep");
+  }
+}
+
+TEST_F(MmaReproduce, NeedsAnOutputForWhatItPrints) {
+  expect_output_needed(figure6("out", {"--dry-run"}), "mma-reproduce");
+  expect_output_needed({MMA_REPRODUCE_PROGRAM, "--help"}, "mma-reproduce");
+}
+
+TEST_F(MmaReproduce, NamesFilesThatTheSystemRefuses) {
+  const std::string name(5000, 'n');
+  fs::create_symlink(at("loop"), at("loop"));
+  EXPECT_EQ(refusal(figure6(name)), "--out " + at(name) + ": this folder cannot be made: File name too long");
+  EXPECT_EQ(refusal(figure6("loop")),
+            "--out " + at("loop") + ": this folder cannot be made: Too many levels of symbolic links");
+  EXPECT_EQ(refusal(Words{MMA_REPRODUCE_PROGRAM, "figure6", "--out", at("out"), "--cifar100", at(name)}),
+            "cannot use " + at(name) + ": File name too long");
 }
 
 TEST_F(MmaReproduce, HelpsWithExamples) {

@@ -256,10 +256,12 @@ TEST_F(RunFolders, RefuseAnotherRun) {
 TEST_F(RunFolders, RefuseForeignFiles) {
   fs::create_directories(run_.folder);
   mma::tests::write_bytes(run_.folder / "config.json", "{}");
-  EXPECT_EQ(refusal(), "the config.json in " + run_.folder.string() + " is not one that mma-train wrote");
+  EXPECT_EQ(refusal(), "the config.json in " + run_.folder.string() +
+                           " is not one that mma-train wrote: in it, there is no 'settings'");
   mma::tests::write_config(run_);
   mma::tests::write_bytes(run_.folder / "metrics.jsonl", "{\"epoch\": 1}\n");
-  EXPECT_EQ(refusal(), "the metrics.jsonl in " + run_.folder.string() + " is not one that mma-train wrote");
+  EXPECT_EQ(refusal(), "the metrics.jsonl in " + run_.folder.string() +
+                           " is not one that mma-train wrote: in line 1, there is no 'learning_rate'");
 }
 
 }  // namespace

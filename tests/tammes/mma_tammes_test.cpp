@@ -143,7 +143,20 @@ TEST_F(MmaTammes, Table1HoldsEveryColumnAndGoesOnWhereItWas) {
   EXPECT_EQ(second.find("mhe-s2, seed 1"), std::string::npos);  // nothing is computed again
   EXPECT_EQ(read_bytes(at("table1/table1.md")), markdown);
   write_bytes(at("table1/table1-cells.json"), "[1]");
-  EXPECT_CONTAINS(refusal(words), "is not what table1 wrote");
+  const std::string foreign = at("table1/table1-cells.json") + " is not what table1 wrote: ";
+  EXPECT_CONTAINS(refusal(words), foreign + "it is no object; remove it to begin anew");
+  write_bytes(at("table1/table1-cells.json"), std::string(100000, '['));
+  EXPECT_CONTAINS(refusal(words), foreign + "it is nested more than 64 deep");
+}
+
+TEST_F(MmaTammes, Table1KeepsASecondOneOutOfItsFolder) {
+  ChildProcess child({MMA_TAMMES_PROGRAM, "table1", "--out", at("table"), "--iterations", "1000000000"});
+  ASSERT_TRUE(child.wait_for_line("")) << child.errors();
+  EXPECT_EQ(refusal({"table1", "--out", at("table")}), "mma-tammes: " + at("table") + " is being written by process " +
+                                                           std::to_string(child.id()) +
+                                                           ": wait for its end, or choose another folder by --out\n");
+  child.send(SIGTERM);
+  EXPECT_EQ(child.finish(), 128 + SIGTERM) << child.errors();
 }
 
 TEST_F(MmaTammes, DrawsItsPictures) {
@@ -202,6 +215,30 @@ TEST_F(MmaTammes, RefusesAGpuThatIsNotThere) {
   ChildProcess child(words);
   if (child.finish() == 0) GTEST_SKIP() << "this machine has a GPU";
   EXPECT_CONTAINS(child.errors(), "--device cuda: this machine has no NVIDIA GPU");
+}
+
+TEST_F(MmaTammes, NeedsAnOutputForWhatItPrints) {
+  const std::vector<Words> all = {{"--help"},
+                                  {"solve", "--help"},
+                                  {"solve", "-d", "2", "-n", "3"},
+                                  {"gradients", "--out", at("figure2.csv")},
+                                  {"table1", "--out", at("t"), "--largest", "4", "--seeds", "1", "--iterations", "5"}};
+  for (Words words : all) {
+    words.insert(words.begin(), MMA_TAMMES_PROGRAM);
+    expect_output_needed(words, "mma-tammes");
+  }
+}
+
+TEST_F(MmaTammes, NamesFilesThatTheSystemRefuses) {
+  const std::string name(5000, 'n');
+  std::filesystem::create_symlink(at("loop"), at("loop"));
+  EXPECT_CONTAINS(refusal({"table1", "--out", at(name)}), "--out " + at(name) + ": this folder cannot be made: File");
+  EXPECT_CONTAINS(refusal({"table1", "--out", at("loop")}), at("loop") + ": this folder cannot be made: Too many");
+  EXPECT_CONTAINS(refusal({"solve", "-d", "2", "-n", "3", "--out", at(name)}), at(name));
+  EXPECT_CONTAINS(refusal({"solve", "--start", at(name)}), at(name));
+  EXPECT_CONTAINS(refusal({"solve", "--start", at("loop")}), at("loop"));
+  EXPECT_CONTAINS(refusal({"solve", "-d", "3", "-n", "3", "--plot", at(name)}), at(name));
+  EXPECT_CONTAINS(refusal({"gradients", "--out", at(name)}), at(name));
 }
 
 TEST_F(MmaTammes, HelpShowsAnExampleForEach) {

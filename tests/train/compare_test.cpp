@@ -133,7 +133,32 @@ TEST_F(Compare, RefusesAFolderWithoutARun) {
 
 TEST_F(Compare, RefusesForeignFiles) {
   write_run("foreign", "mma", 1, "{\"epoch\": 1}\n");
-  EXPECT_EQ(refusal("foreign"), "the metrics.jsonl in " + run("foreign") + " is not one that mma-train wrote");
+  const std::string no_metrics = "the metrics.jsonl in " + run("foreign") + " is not one that mma-train wrote: ";
+  EXPECT_EQ(refusal("foreign"), no_metrics + "in line 1, there is no 'learning_rate'");
+  write_run("foreign", "mma", 1, epoch_line(2, 50, 1));
+  EXPECT_EQ(refusal("foreign"), no_metrics + "in line 1, 'epoch' is 2; expected 1");
+  write_run("foreign", "mma", 1, epoch_line(1, 101, 1));
+  EXPECT_EQ(refusal("foreign"),
+            no_metrics + "in line 1, 'top1_percent' is 101; expected a number from 0 to 100, or null");
+  write_run("foreign", "mma", 1, epoch_line(1, 50, 1) + std::string(100000, '['));
+  EXPECT_EQ(refusal("foreign"), no_metrics + "line 2 is nested more than 64 deep");
+}
+
+TEST_F(Compare, RefusesSettingsThatNoRunCanHave) {
+  const std::string no_config = "the config.json in " + run("wrong") + " is not one that mma-train wrote: ";
+  const auto with_config = [&](const std::string& text) {
+    write_run("wrong", "mma", 1, epoch_line(1, 50, 1));
+    write_bytes(folder_ / "wrong" / "config.json", text);
+    return refusal("wrong");
+  };
+  EXPECT_EQ(with_config("{}"), no_config + "in it, there is no 'settings'");
+  EXPECT_EQ(with_config("[]"), no_config + "in it, there is no 'settings'");
+  EXPECT_EQ(with_config(R"({"settings": 1})"), no_config + "in it, 'settings' is 1; expected an object");
+  EXPECT_EQ(with_config(R"({"settings": {}})"), no_config + "in its settings, there is no 'model'");
+  EXPECT_EQ(with_config(config("mma", 0)), no_config + "--epochs 0: at least 1 is needed");
+  EXPECT_EQ(with_config(std::string(100000, '[')), no_config + "it is nested more than 64 deep");
+  EXPECT_EQ(with_config("{"), no_config + "it is not valid JSON");
+  EXPECT_EQ(with_config(config("mma", 1)), "");
 }
 
 TEST_F(Compare, RefusesARunWithoutAFinishedEpoch) {

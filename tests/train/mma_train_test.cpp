@@ -25,7 +25,7 @@ Words operator+(Words words, const Words& more) {
 std::map<std::string, std::string> snapshot(const fs::path& folder) {
   std::map<std::string, std::string> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file()) files[entry.path()] = read_bytes(entry.path());
+    if (fs::is_regular_file(entry.symlink_status())) files[entry.path()] = read_bytes(entry.path());
   }
   return files;
 }
@@ -69,9 +69,14 @@ class MmaTrain : public testing::Test {
   /// The one sentence with which the program refuses; nothing that was there has changed, nothing new is left.
   std::string refusal(const Words& words, std::optional<rlim_t> file_size_limit = {}) const {
     const auto before = snapshot(folder_.path());
+    const std::string sentence = sentence_of(words, file_size_limit);
+    EXPECT_TRUE(snapshot(folder_.path()) == before) << "files have changed";
+    return sentence;
+  }
+
+  static std::string sentence_of(const Words& words, std::optional<rlim_t> file_size_limit = {}) {
     ChildProcess child(words, file_size_limit);
     EXPECT_EQ(child.finish(), exit_bad_input) << child.output();
-    EXPECT_TRUE(snapshot(folder_.path()) == before) << "files have changed";
     const std::string& text = child.errors();
     EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
     EXPECT_TRUE(text.starts_with("mma-train: ")) << text;
@@ -431,6 +436,39 @@ TEST_F(MmaTrain, LeavesAnEarlierRunAlone) {
             at("run") + " already holds a run: go on with it by --resume, or choose another folder by --out");
 }
 
+TEST_F(MmaTrain, KeepsASecondProgramOutOfARunThatIsGoingOn) {
+  const Words endless = {"--epochs", "100000"};
+  const auto stop = [](ChildProcess& child, int signal, int exit_code) {
+    child.send(signal);
+    EXPECT_EQ(child.finish(), exit_code) << child.errors();
+  };
+  ChildProcess child(run_into("run", endless));
+  ASSERT_TRUE(child.wait_for_line("epoch ")) << child.errors();
+  const std::string sentence = at("run") + " is being written by process " + std::to_string(child.id()) +
+                               ": wait for its end, or choose another folder by --out";
+  EXPECT_EQ(sentence_of(run_into("run")), sentence);
+  EXPECT_EQ(sentence_of(resume("run")), sentence);
+  EXPECT_CONTAINS(output_of(program({"--compare", at("run")})), "resnet20");  // reading is free
+  stop(child, SIGKILL, -SIGKILL);
+  EXPECT_TRUE(fs::exists(at("run/.lock")));
+  EXPECT_CONTAINS(sentence_of(run_into("run")), "already holds a run");
+  ChildProcess again(resume("run"));
+  ASSERT_TRUE(again.wait_for_line("epoch ")) << again.errors();
+  EXPECT_EQ(sentence_of(resume("run")).substr(0, at("run").size() + 17), at("run") + " is being written");
+  stop(again, SIGTERM, 128 + SIGTERM);
+  EXPECT_FALSE(fs::exists(at("run/.lock")));
+}
+
+TEST_F(MmaTrain, OfTwoThatBeginAtOnceOneIsRefused) {
+  ChildProcess one(run_into("run", {"--seed", "1"})), other(run_into("run", {"--seed", "2"}));
+  const int code = one.finish(), other_code = other.finish();
+  EXPECT_EQ(std::min(code, other_code), 0) << one.errors() << other.errors();
+  EXPECT_EQ(std::max(code, other_code), exit_bad_input);
+  const int seed = code == 0 ? 1 : 2;
+  EXPECT_EQ(record_of(at("run/checkpoint.safetensors")).at("settings").at("seed"), seed);
+  EXPECT_EQ(nlohmann::json::parse(read_bytes(at("run/config.json"))).at("settings").at("seed"), seed);
+}
+
 TEST_F(MmaTrain, RefusesAFolderThatCannotBeMade) {
   write_bytes(at("file"), "in the way");
   EXPECT_CONTAINS(refusal(run_into("file/run")), "cannot make the folder " + at("file/run"));
@@ -517,7 +555,8 @@ TEST_F(MmaTrain, RefusesToResumeWhatItCannot) {
     return refusal(resume("run"));
   };
   EXPECT_CONTAINS(refused_with([](auto& file) { file.metadata.clear(); }), "is not a checkpoint of mma-train");
-  EXPECT_CONTAINS(refused_with([](auto& file) { file.metadata["mma-train"] = "{}"; }), "cannot read");
+  EXPECT_CONTAINS(refused_with([](auto& file) { file.metadata["mma-train"] = "{}"; }),
+                  checkpoint + ": in the record of its run, there is no 'settings'");
   EXPECT_CONTAINS(refused_with([](auto& file) { file.tensors.erase(file.tensors.begin()); }),
                   "it has no tensor 'conv1");
   EXPECT_CONTAINS(refused_with([](auto& file) {
@@ -536,12 +575,110 @@ TEST_F(MmaTrain, RefusesToResumeWhatItCannot) {
   EXPECT_CONTAINS(refusal(resume("run")), checkpoint);
 }
 
+TEST_F(MmaTrain, JudgesTheRecordInACheckpointAsWhatIsTyped) {
+  expect_success(run_into("run", {"--epochs", "1"}));
+  const std::string checkpoint = at("run/checkpoint.safetensors");
+  const examples::TensorFile whole = examples::read_tensor_file(checkpoint);
+  const auto refused_with = [&](const std::string& record) {
+    examples::TensorFile edited = whole;
+    edited.metadata["mma-train"] = record;
+    examples::write_tensor_file(checkpoint, edited);
+    return refusal(resume("run"));
+  };
+  const auto patched = [&](const std::string& patch) {
+    nlohmann::json record = nlohmann::json::parse(whole.metadata.at("mma-train"));
+    record.merge_patch(nlohmann::json::parse(patch));
+    return record.dump();
+  };
+  const std::string in_record = checkpoint + ": in the record of its run, ";
+  const std::vector<std::pair<std::string, std::string>> patches = {
+      {R"({"history": []})", "'history' has 0 epochs; expected 1, as 'epoch' says"},
+      {R"({"epoch": 0})", "'history' has 1 epochs; expected 0, as 'epoch' says"},
+      {R"({"history": null})", "there is no 'history'"},
+      {R"({"history": {"1": 2}})", R"('history' is {"1":2}; expected a list)"},
+      {R"({"history": [{"epoch": 7}]})", "in epoch 1 of 'history', 'epoch' is 7; expected 1"},
+      {R"({"history": [{"epoch": 1}]})", "in epoch 1 of 'history', there is no 'learning_rate'"},
+      {R"({"history": [3]})", "in epoch 1 of 'history', there is no 'epoch'"},
+      {R"({"epoch": -3})", "'epoch' is -3; expected a whole number from 0 to 1"},
+      {R"({"epoch": 2})", "'epoch' is 2; expected a whole number from 0 to 1"},
+      {R"({"epoch": 0.5})", "'epoch' is 0.5; expected a whole number from 0 to 1"},
+      {R"({"step": -1})", "'step' is -1; expected 0"},
+      {R"({"epoch": 0, "history": [], "step": -1})", "'step' is -1; expected a whole number from 0 to 5"},
+      {R"({"epoch": 0, "history": [], "step": 4611686018427387904})", "expected a whole number from 0 to 5"},
+      {R"({"epoch": 0, "history": [], "step": 18446744073709551615})", "expected a whole number from 0 to 5"},
+      {R"({"epoch": 0, "history": [], "step": 6})", "'step' is 6; expected a whole number from 0 to 5"},
+      {R"({"train_images": 0})", "'train_images' is 0; expected a whole number from 1 to 1000000000"},
+      {R"({"train_images": 1e30})", "'train_images' is 1e+30; expected a whole number from 1 to 1000000000"},
+      {R"({"classes": -1})", "'classes' is -1; expected a whole number from 1 to 1000000000"},
+      {R"({"classes": "ten"})", R"('classes' is "ten"; expected a whole number from 1 to 1000000000)"},
+      {R"({"loss_sum": "much"})", R"('loss_sum' is "much"; expected a finite number)"},
+      {R"({"loss_sum": [null]})", "'loss_sum' is [null]; expected a finite number"},
+      {R"({"seconds": -1})", "'seconds' is -1; expected a finite number not below 0"},
+      {R"({"program": 3})", "'program' is 3; expected a text"},
+      {R"({"settings": {"epochs": 1.5}})", "'epochs' is 1.5; expected a whole number"},
+      {R"({"settings": {"seed": -1}})", "'seed' is -1; expected a whole number not below 0"},
+      {R"({"settings": {"milestones": [1.5]}})", "'milestones' is 1.5; expected a whole number"},
+      {R"({"settings": {"batch": true}})", "'batch' is true; expected a whole number"},
+      {R"({"settings": {"model": null}})", "there is no 'model'"},
+  };
+  for (const auto& [patch, sentence] : patches) {
+    SCOPED_TRACE(patch);
+    const std::string refused = refused_with(patched(patch));
+    EXPECT_TRUE(refused.starts_with(in_record)) << refused;
+    EXPECT_TRUE(refused.ends_with(sentence)) << refused;
+  }
+  EXPECT_EQ(refused_with("{"), checkpoint + ": the record of its run is not valid JSON");
+  EXPECT_EQ(refused_with(patched(R"({"loss_sum": 0.5})").insert(1, "\"seconds\": 1e999,")),
+            checkpoint + ": the record of its run is not valid JSON");
+  for (const std::string level : {"[", "{\"a\":"}) {
+    std::string deep;
+    for (int k = 0; k < 100000; ++k) deep += level;
+    EXPECT_EQ(refused_with(deep), checkpoint + ": the record of its run is nested more than 64 deep");
+  }
+  EXPECT_CONTAINS(refused_with(patched(R"({"settings": {"epochs": 0}})")), "--epochs 0: at least 1 is needed");
+  examples::write_tensor_file(checkpoint, whole);
+  expect_success(resume("run"));
+}
+
 TEST_F(MmaTrain, ComparesRuns) {
   expect_success(run_into("none", {"--epochs", "1", "--regularizer", "none"}));
   expect_success(run_into("mma", {"--epochs", "1"}));
   const std::string table = output_of(program({"--compare", at("none"), at("mma")}));
   EXPECT_CONTAINS(table, "mma 0.03");
   EXPECT_CONTAINS(table, "pairs");
+}
+
+TEST_F(MmaTrain, NeedsAnOutputForWhatItPrints) {
+  for (const char* option : {"--help", "--version", "--list-models", "--list-recipes", "--list-regularizers"}) {
+    expect_output_needed(program({option}), "mma-train");
+  }
+  expect_success(run_into("run", {"--epochs", "1"}));
+  const std::string checkpoint = at("run/checkpoint.safetensors");
+  expect_output_needed(program({"--compare", at("run")}), "mma-train");
+  expect_output_needed(program({"--evaluate", checkpoint, "--data", data()}), "mma-train");
+  // A training goes on to its end, and writes nothing that it would have printed into its files.
+  const std::string before = read_bytes(checkpoint);
+  expect_output_needed(resume("run"), "mma-train");
+  EXPECT_EQ(read_bytes(checkpoint), before);
+}
+
+/// Root may read and write whatever its permissions say: these stand for all that the system refuses.
+TEST_F(MmaTrain, NamesFilesThatTheSystemRefuses) {
+  const std::string name(5000, 'n');
+  fs::create_symlink(at("loop"), at("loop"));
+  const std::string too_long = ": File name too long", loop = ": Too many levels of symbolic links";
+  EXPECT_EQ(refusal(run_into(name)), "cannot make the folder " + at(name) + too_long);
+  EXPECT_EQ(refusal(run_into("loop")), "cannot make the folder " + at("loop") + loop);
+  EXPECT_CONTAINS(refusal(run_into("run", {"--data", at(name)})), at(name));
+  EXPECT_CONTAINS(refusal(run_into("run", {"--data", at("loop")})), at("loop"));
+  EXPECT_CONTAINS(refusal(run_into("run", {"--dataset", "folder", "--data", at(name)})), at(name));
+  EXPECT_CONTAINS(refusal(resume(name)), at(name));
+  EXPECT_CONTAINS(refusal(program({"--evaluate", at(name), "--model", "resnet20"})), at(name));
+  EXPECT_CONTAINS(refusal(program({"--compare", at(name)})), at(name));
+  EXPECT_CONTAINS(refusal(program({"--out", at("loop"), "--export", at("w.safetensors")})), at("loop"));
+  expect_success(run_into("run", {"--epochs", "1"}));
+  EXPECT_CONTAINS(refusal(program({"--out", at("run"), "--export", at(name)})), at(name) + too_long);
+  EXPECT_CONTAINS(refusal(program({"--compare", at("run"), "--plot", at(name)})), at(name));
 }
 
 TEST_F(MmaTrain, HelpShowsEveryOptionAndAnExample) {

@@ -145,6 +145,28 @@ TEST_P(EveryOption, OutOfItsRangeIsRefusedByNameTypedOrRead) {
   EXPECT_TRUE(read_back.starts_with(row().name)) << read_back;
 }
 
+TEST_P(EveryOption, OfAnotherTypeIsRefusedWhenRead) {
+  const Given value = value_of(row(), Settings());
+  Given json = to_json(settings());
+  const auto refused = [&](const Given& wrong) {
+    json[row().key] = wrong;
+    const std::string sentence = refusal_of([&] { settings_from_json(json); });
+    return sentence.starts_with("'" + std::string(row().key) + "' is ");
+  };
+  const Given no_number = Given::array({true}), words = Given::array({"1"});
+  for (const Given& wrong : {Given(), Given::object(), Given::array({Given::array()})}) EXPECT_TRUE(refused(wrong));
+  EXPECT_EQ(refused("text"), !value.is_string());
+  EXPECT_EQ(refused(true), !value.is_boolean());
+  EXPECT_EQ(refused(1.5), !value.is_number_float());
+  EXPECT_EQ(refused(1), !value.is_number());
+  EXPECT_EQ(refused(uint64_t{1} << 63), !value.is_number_float() && !value.is_number_unsigned());
+  EXPECT_EQ(refused(-1), !value.is_number() || value.is_number_unsigned());
+  EXPECT_TRUE(refused(no_number) && refused(words));
+  json.erase(row().key);
+  const std::string missing = refusal_of([&] { settings_from_json(json); });
+  EXPECT_EQ(missing, row().is_newer ? "" : "there is no '" + std::string(row().key) + "'");
+}
+
 INSTANTIATE_TEST_SUITE_P(Rows, EveryOption, testing::Range<size_t>(0, run_options().size()),
                          [](const auto& row) { return std::string(run_options()[row.param].key); });
 

@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "support/files/element_type.hpp"
+#include "support/files/json.hpp"
 #include "support/process/error.hpp"
 
 namespace mma::examples {
@@ -39,46 +39,6 @@ struct HeaderEntry {
   std::vector<int64_t> shape;
   uint64_t begin = 0;
   uint64_t end = 0;
-};
-
-/// JSON itself lets a name occur twice and nests without end; the format does not.
-struct HeaderCheck : Header::json_sax_t {
-  std::vector<std::string> names;  ///< of the outermost object, in order
-  std::string fault;
-
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(int64_t) override { return true; }
-  bool number_unsigned(uint64_t) override { return true; }
-  bool number_float(double, const std::string&) override { return true; }
-  bool string(std::string&) override { return true; }
-  bool binary(Header::binary_t&) override { return true; }
-  bool start_object(size_t) override { return down(); }
-  bool start_array(size_t) override { return down(); }
-  bool end_object() override { return up(); }
-  bool end_array() override { return up(); }
-  bool parse_error(size_t, const std::string&, const nlohmann::json::exception&) override { return false; }
-
-  bool key(std::string& name) override {
-    if (depth_ != 1) return true;
-    names.push_back(name);
-    if (!known_.insert(name).second) fault = "names the tensor '" + name + "' twice";
-    return fault.empty();
-  }
-
- private:
-  bool down() {
-    constexpr int deepest = 4;
-    if (++depth_ > deepest) fault = "is nested too deeply";
-    return fault.empty();
-  }
-  bool up() {
-    --depth_;
-    return true;
-  }
-
-  int depth_ = 0;
-  std::set<std::string> known_;
 };
 
 class Reader {
@@ -133,12 +93,19 @@ class Reader {
     return json;
   }
 
+  /// JSON itself lets a name occur twice; the format does not.
   Header parse(const std::string& text) {
-    HeaderCheck check;
-    if (!Header::sax_parse(text, &check) && check.fault.empty()) check.fault = "is not valid JSON";
-    if (!check.fault.empty()) fail("its safetensors header " + check.fault);
-    names_ = std::move(check.names);
-    return Header::parse(text);
+    constexpr int64_t deepest = 4;
+    std::set<std::string> known;
+    const auto take = [&](const std::string& name) {
+      if (!known.insert(name).second) fail("its safetensors header names the tensor '" + name + "' twice");
+      names_.push_back(name);
+    };
+    try {
+      return parse_json(text, {deepest, take});
+    } catch (const BadJson& error) {
+      fail(error.about("its safetensors header"));
+    }
   }
 
   std::map<std::string, std::string> metadata(const Header& value) const {

@@ -4,10 +4,11 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <nlohmann/json.hpp>
+#include <iterator>
 #include <set>
 
 #include "support/files/atomic_file.hpp"
+#include "support/files/json.hpp"
 #include "support/files/safetensors.hpp"
 #include "support/files/torch_save_file.hpp"
 #include "support/process/error.hpp"
@@ -75,7 +76,12 @@ bool looks_like_onnx(const fs::path& path, const std::string& start) {
 std::string files_of_index(std::istream& stream, uint64_t size) {
   constexpr uint64_t longest = 64 << 20;
   if (size > longest) return "";
-  const auto index = nlohmann::json::parse(stream, nullptr, false);
+  nlohmann::json index;
+  try {
+    index = parse_json({std::istreambuf_iterator<char>(stream), {}});
+  } catch (const BadJson&) {
+    return "";
+  }
   if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) return "";
   std::set<std::string> files;
   for (const auto& [tensor, file] : index["weight_map"].items()) {

@@ -17,7 +17,8 @@ inline void require(bool condition, const std::string& sentence) {
 }
 
 /// Runs a program's body and returns its exit code; every exception becomes one line "program: sentence" on stderr.
-/// UserError exits with 2, anything else with 3.
+/// UserError exits with 2, as does an error of std::filesystem (names the file) and a standard output that did not take
+/// all that was printed; anything else with 3.
 int run_program(const char* program, const std::function<int()>& body);
 
 }  // namespace mma::examples

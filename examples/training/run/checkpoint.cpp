@@ -1,8 +1,10 @@
 #include "training/run/checkpoint.hpp"
 
-#include <nlohmann/json.hpp>
+#include <c10/util/StringUtil.h>
 
+#include "support/files/json.hpp"
 #include "support/process/error.hpp"
+#include "training/settings/schedule.hpp"
 
 namespace mma::examples {
 namespace {
@@ -23,18 +25,54 @@ nlohmann::ordered_json to_json(const RunRecord& record) {
   return json;
 }
 
+constexpr int64_t many = 1'000'000'000;  // images and classes: what fits into memory is told by the data
+
+Settings settings_in(const nlohmann::ordered_json& json) {
+  Settings settings = settings_from_json(member_of(json, "settings"));
+  check(settings);  // as if somebody had typed them
+  return settings;
+}
+
+/// Where no run can stand no run can go on from.
+Position position_in(const nlohmann::ordered_json& json, const RunRecord& record) {
+  const Settings& settings = record.settings;
+  Position position;
+  position.epoch = whole_number(json, "epoch", 0, settings.epochs);
+  const bool is_finished = position.epoch == settings.epochs;
+  position.step = whole_number(json, "step", 0, is_finished ? 0 : steps_in_epoch(record.train_images, settings.batch));
+  position.loss_sum = finite_number(json, "loss_sum");
+  position.regularization_sum = finite_number(json, "regularization_sum");
+  position.seconds = finite_number(json, "seconds", 0);
+  return position;
+}
+
+/// Of as many epochs as are finished.
+std::vector<EpochMetrics> history_in(const nlohmann::ordered_json& json, int64_t epochs) {
+  const nlohmann::ordered_json& list = member_of(json, "history");
+  if (!list.is_array()) refuse_member("history", list, "a list");
+  if (std::ssize(list) != epochs) {
+    throw BadJson(c10::str("'history' has ", list.size(), " epochs; expected ", epochs, ", as 'epoch' says"));
+  }
+  std::vector<EpochMetrics> history;
+  for (const nlohmann::ordered_json& metrics : list) {
+    const int64_t epoch = std::ssize(history) + 1;
+    try {
+      history.push_back(epoch_metrics_from_json(metrics, epoch));
+    } catch (const BadJson& error) {
+      throw BadJson(error.about(c10::str("epoch ", epoch, " of 'history'")));
+    }
+  }
+  return history;
+}
+
 RunRecord record_from_json(const nlohmann::ordered_json& json) {
   RunRecord record;
-  record.program = json.value("program", record.program);  // older ones do not say
-  record.settings = settings_from_json(json.at("settings"));
-  json.at("train_images").get_to(record.train_images);
-  json.at("classes").get_to(record.classes);
-  json.at("epoch").get_to(record.position.epoch);
-  json.at("step").get_to(record.position.step);
-  json.at("loss_sum").get_to(record.position.loss_sum);
-  json.at("regularization_sum").get_to(record.position.regularization_sum);
-  json.at("seconds").get_to(record.position.seconds);
-  for (const auto& metrics : json.at("history")) record.history.push_back(epoch_metrics_from_json(metrics));
+  if (json.contains("program")) record.program = word(json, "program");  // older ones do not say
+  record.settings = settings_in(json);
+  record.train_images = whole_number(json, "train_images", 1, many);
+  record.classes = whole_number(json, "classes", 1, many);
+  record.position = position_in(json, record);
+  record.history = history_in(json, record.position.epoch);
   return record;
 }
 
@@ -53,13 +91,11 @@ std::optional<RunRecord> record_in(const TensorFile& file, const std::filesystem
   const auto entry = file.metadata.find(checkpoint_record_key);
   if (entry == file.metadata.end()) return std::nullopt;
   try {
-    RunRecord record = record_from_json(nlohmann::ordered_json::parse(entry->second));
-    check(record.settings);  // as if somebody had typed them
-    return record;
+    return record_from_json(parse_ordered_json(entry->second));
+  } catch (const BadJson& error) {
+    throw UserError(path.string() + ": " + error.about("the record of its run"));
   } catch (const UserError& error) {
     throw UserError(path.string() + " holds settings that no run can have: " + error.what());
-  } catch (const nlohmann::json::exception&) {
-    throw UserError(path.string() + " holds a record of its run that this version of mma-train cannot read.");
   }
 }
 

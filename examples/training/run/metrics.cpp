@@ -9,9 +9,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "support/files/event_file.hpp"
+#include "support/files/json.hpp"
 #include "support/terminal/table.hpp"
 
 namespace mma::examples {
@@ -21,8 +21,8 @@ constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
 double percent(int64_t part, int64_t whole) { return 100.0 * static_cast<double>(part) / static_cast<double>(whole); }
 
-/// JSON has no NaN: it becomes null there.
-double number_or_nan(const nlohmann::ordered_json& json) { return json.is_null() ? not_a_number : json.get<double>(); }
+constexpr double full_turn = 360;  // an angle of 180 degrees may be rounded up
+constexpr int64_t most = std::numeric_limits<int64_t>::max();
 
 }  // namespace
 
@@ -74,24 +74,28 @@ nlohmann::ordered_json to_json(const EpochMetrics& metrics) {
   return json;
 }
 
-EpochMetrics epoch_metrics_from_json(const nlohmann::ordered_json& json) {
+EpochMetrics epoch_metrics_from_json(const nlohmann::ordered_json& json, int64_t epoch) {
   EpochMetrics metrics;
-  json.at("epoch").get_to(metrics.epoch);
-  json.at("learning_rate").get_to(metrics.learning_rate);
-  metrics.loss = number_or_nan(json.at("loss"));
-  metrics.regularization_loss = number_or_nan(json.at("regularization_loss"));
-  metrics.top1 = number_or_nan(json.at("top1_percent"));
-  metrics.top5 = number_or_nan(json.at("top5_percent"));
-  metrics.angles.mean_nearest_angle = number_or_nan(json.at("mean_nearest_angle_degrees"));
-  json.at("pairs_above_0.2").get_to(metrics.angles.pairs_above);
-  for (const auto& [layer, angle] : json.at("minimal_angle_degrees").items()) {
-    metrics.angles.minimal_angles.emplace_back(layer, number_or_nan(angle));
+  metrics.epoch = whole_number(json, "epoch", epoch, epoch);
+  metrics.learning_rate = finite_number(json, "learning_rate", 0);
+  metrics.loss = number_or_nan(json, "loss");
+  metrics.regularization_loss = number_or_nan(json, "regularization_loss");
+  metrics.top1 = number_or_nan(json, "top1_percent", 0, 100);
+  metrics.top5 = number_or_nan(json, "top5_percent", 0, 100);
+  metrics.angles.mean_nearest_angle = number_or_nan(json, "mean_nearest_angle_degrees", 0, full_turn);
+  metrics.angles.pairs_above = whole_number(json, "pairs_above_0.2", 0, most);
+  const nlohmann::ordered_json& angles = member_of(json, "minimal_angle_degrees");
+  if (!angles.is_object()) refuse_member("minimal_angle_degrees", angles, "an object with an angle for each layer");
+  for (const auto& [layer, angle] : angles.items()) {
+    metrics.angles.minimal_angles.emplace_back(layer, number_or_nan(angles, layer, 0, full_turn));
   }
-  json.at("seconds").get_to(metrics.seconds);
-  const auto since_0_2 = [&](const char* key) { return json.contains(key) ? number_or_nan(json[key]) : not_a_number; };
+  metrics.seconds = finite_number(json, "seconds", 0);
+  const auto since_0_2 = [&](const char* name) {
+    return json.contains(name) ? number_or_nan(json, name, 0) : not_a_number;
+  };
   metrics.seconds_per_step = since_0_2("seconds_per_step");
   metrics.peak_memory_mib = since_0_2("peak_memory_mib");
-  metrics.finished_at = json.value("finished_at", 0.0);
+  if (json.contains("finished_at")) metrics.finished_at = finite_number(json, "finished_at", 0);
   return metrics;
 }
 

@@ -52,8 +52,8 @@ struct EpochMetrics {
 
 nlohmann::ordered_json to_json(const EpochMetrics& metrics);
 
-/// Throws nlohmann::json::exception when a member is missing or of another type.
-EpochMetrics epoch_metrics_from_json(const nlohmann::ordered_json& json);
+/// Of this epoch, from 1. Throws BadJson for a member that is missing or that no epoch can have.
+EpochMetrics epoch_metrics_from_json(const nlohmann::ordered_json& json, int64_t epoch);
 
 /// One line of names, then one an epoch; what differs between repetitions of a run, seconds, memory and date, stands
 /// last.

@@ -1,12 +1,14 @@
 #include "training/run/recorded_run.hpp"
 
+#include <c10/util/StringUtil.h>
+
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <iterator>
 #include <limits>
-#include <nlohmann/json.hpp>
 
-#include "support/process/error.hpp"
+#include "support/files/json.hpp"
 #include "training/run/run.hpp"
 
 namespace mma::examples {
@@ -15,9 +17,9 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
-UserError not_of_mma_train(const fs::path& file) {
+UserError not_of_mma_train(const fs::path& file, const std::string& why) {
   return UserError("the " + file.filename().string() + " in " + file.parent_path().string() +
-                   " is not one that mma-train wrote");
+                   " is not one that mma-train wrote: " + why);
 }
 
 }  // namespace
@@ -27,23 +29,39 @@ ordered_json read_config(const fs::path& folder) {
   std::ifstream stream(file);
   if (!stream) throw UserError(folder.string() + " holds no run of mma-train: it has no config.json");
   try {
-    ordered_json config = ordered_json::parse(stream);
-    if (config.at("settings").is_object()) return config;
-  } catch (const nlohmann::json::exception&) {
+    ordered_json config = parse_ordered_json({std::istreambuf_iterator<char>(stream), {}});
+    const ordered_json& settings = member_of(config, "settings");
+    if (!settings.is_object()) refuse_member("settings", settings, "an object");
+    return config;
+  } catch (const BadJson& error) {
+    throw not_of_mma_train(file, error.about("it"));
   }
-  throw not_of_mma_train(file);
+}
+
+Settings read_settings(const fs::path& folder) {
+  const ordered_json config = read_config(folder);
+  try {
+    Settings settings = settings_from_json(config.at("settings"));
+    check(settings);  // as if somebody had typed them
+    return settings;
+  } catch (const BadJson& error) {
+    throw not_of_mma_train(RunFolder{folder}.config(), error.about("its settings"));
+  } catch (const UserError& error) {
+    throw not_of_mma_train(RunFolder{folder}.config(), error.what());
+  }
 }
 
 std::vector<EpochMetrics> read_history(const fs::path& folder) {
   const fs::path file = RunFolder{folder}.metrics_jsonl();
   std::vector<EpochMetrics> history;
   std::ifstream stream(file);
-  try {
-    for (std::string line; std::getline(stream, line);) {
-      history.push_back(epoch_metrics_from_json(ordered_json::parse(line)));
+  for (std::string line; std::getline(stream, line);) {
+    const int64_t epoch = std::ssize(history) + 1;
+    try {
+      history.push_back(epoch_metrics_from_json(parse_ordered_json(line), epoch));
+    } catch (const BadJson& error) {
+      throw not_of_mma_train(file, error.about(c10::str("line ", epoch)));
     }
-  } catch (const nlohmann::json::exception&) {
-    throw not_of_mma_train(file);
   }
   return history;
 }

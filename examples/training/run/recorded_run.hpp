@@ -2,16 +2,19 @@
 #pragma once
 
 #include <filesystem>
-#include <nlohmann/json_fwd.hpp>
 #include <vector>
 
 #include "training/run/metrics.hpp"
+#include "training/settings/settings.hpp"
 
 namespace mma::examples {
 
 /// config.json, which has a member "settings". Throws UserError that names the folder when there is none, or when
 /// mma-train did not write it.
 nlohmann::ordered_json read_config(const std::filesystem::path& folder);
+
+/// Its settings, held to what a run can have. Throws as read_config.
+Settings read_settings(const std::filesystem::path& folder);
 
 /// metrics.jsonl, epoch by epoch; empty where no epoch is finished yet. Throws UserError when mma-train did not write
 /// it.

@@ -9,6 +9,8 @@
 
 #include "mma/version.hpp"
 #include "support/files/atomic_file.hpp"
+#include "support/files/folder_lock.hpp"
+#include "support/files/json.hpp"
 #include "support/images/plot.hpp"
 #include "support/process/error.hpp"
 #include "support/process/interruption.hpp"
@@ -317,11 +319,33 @@ void check_data(const RunRecord& record, const Training& training, const std::st
   }
 }
 
+void check_own_settings(const RunRecord& record, const Trainer& trainer, const std::string& checkpoint) {
+  try {
+    trainer.check(record.settings);
+  } catch (const BadJson& error) {
+    throw UserError(checkpoint + ": " + error.about("the record of its run"));
+  } catch (const UserError& error) {
+    throw UserError(checkpoint + " holds settings that no run can have: " + error.what());
+  }
+}
+
 /// A run's --resume belongs to the program that began it.
 void check_program(const RunRecord& record, const Trainer& trainer, const RunOrder& order) {
   if (record.program == trainer.program) return;
   throw UserError(c10::str(order.folder.path.string(), " holds a run of ", record.program, ": go on with it by ",
                            record.program, " --resume"));
+}
+
+void refuse_to_replace(const RunFolder& folder) {
+  if (!folder.holds_a_run()) return;
+  throw UserError(folder.path.string() +
+                  " already holds a run: go on with it by --resume, or choose another folder by --out");
+}
+
+/// Of a folder that is not there yet, nobody can be writing.
+std::unique_ptr<FolderLock> lock_where_there(const fs::path& folder) {
+  std::error_code ignored;
+  return fs::is_directory(folder, ignored) ? std::make_unique<FolderLock>(folder) : nullptr;
 }
 
 }  // namespace
@@ -332,10 +356,8 @@ bool RunFolder::holds_a_run() const {
 
 int start_run(const Settings& settings, const RunOrder& order, const Trainer& trainer, Progress& progress) {
   watch_for_interruption();
-  if (order.folder.holds_a_run()) {
-    throw UserError(order.folder.path.string() +
-                    " already holds a run: go on with it by --resume, or choose another folder by --out");
-  }
+  std::unique_ptr<FolderLock> lock = lock_where_there(order.folder.path);
+  refuse_to_replace(order.folder);
   check_device(settings);
   use_threads(settings.threads);
   Training training(settings, prepared(trainer.load(settings), settings), trainer);
@@ -344,7 +366,15 @@ int start_run(const Settings& settings, const RunOrder& order, const Trainer& tr
   record.settings = settings;
   record.train_images = training.dataset().train.labels.size(0);
   record.classes = training.dataset().classes;
+  if (interruption() != 0) {
+    progress.say("interrupted before its first step: nothing is written");
+    return 128 + interruption();
+  }
   make_folder(order.folder.path);
+  if (!lock) {
+    lock = std::make_unique<FolderLock>(order.folder.path);
+    refuse_to_replace(order.folder);  // another one may have come and gone while the data were read
+  }
   Run run(order, record, training, progress);
   run.write_beginning();
   run.say_what_is_trained();
@@ -356,10 +386,12 @@ int resume_run(const RunOrder& order, const std::function<void(Settings&)>& chan
   watch_for_interruption();
   const std::string checkpoint = order.folder.checkpoint().string();
   if (!is_there(checkpoint)) throw UserError("there is no run to resume in " + order.folder.path.string());
+  const FolderLock lock(order.folder.path);
   const TensorFile file = read_tensor_file(checkpoint);
   std::optional<RunRecord> record = record_in(file, checkpoint);
   if (!record) throw UserError(checkpoint + " is not a checkpoint of " + trainer.program);
   check_program(*record, trainer, order);
+  check_own_settings(*record, trainer, checkpoint);
   const int64_t threads = record->settings.threads;
   change(record->settings);
   const Settings& settings = record->settings;

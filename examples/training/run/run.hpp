@@ -33,7 +33,8 @@ struct RunOrder {
 
 /// Begins a run or goes on with one; `change` may change the settings that its checkpoint records, or throw UserError.
 /// Both return 0 when the run is finished, 128 + signal when it was interrupted; everything needed to go on is then in
-/// its checkpoint. Both throw UserError for bad input; the files that were there stay as they were.
+/// its checkpoint. Both throw UserError for bad input; the files that were there stay as they were. Meanwhile the
+/// folder is locked: a second program that would write there is refused.
 int start_run(const Settings& settings, const RunOrder& order, const Trainer& trainer, Progress& progress);
 int resume_run(const RunOrder& order, const std::function<void(Settings&)>& change, const Trainer& trainer,
                Progress& progress);

@@ -16,6 +16,8 @@ struct Trainer {
   std::string program;  ///< the words that start it, for sentences and records
   std::function<Dataset(const Settings&)> load;
   std::function<std::shared_ptr<ImageClassifier>(const Settings&, ImageShape, int64_t classes)> make_network;
+  /// Of its own settings, those of a checkpoint too; throws UserError for values that no run can have.
+  std::function<void(const Settings&)> check = [](const Settings&) {};
 };
 
 }  // namespace mma::examples

@@ -200,11 +200,7 @@ Training::Training(const Settings& settings, Dataset dataset, const Trainer& tra
   set_sums({});
 }
 
-int64_t Training::steps_per_epoch() const {
-  const int64_t count = dataset_.train.labels.size(0), batch = settings_.batch;
-  const bool one_is_left = count % batch == 1 && count > batch;
-  return (count + batch - 1) / batch - (one_is_left ? 1 : 0);
-}
+int64_t Training::steps_per_epoch() const { return steps_in_epoch(dataset_.train.labels.size(0), settings_.batch); }
 
 int64_t Training::parameter_count() const {
   int64_t count = 0;

@@ -43,7 +43,6 @@ class Training {
   /// or a CUDA graph cannot hold the regularizer.
   Training(const Settings& settings, Dataset dataset, const Trainer& trainer);
 
-  /// A last batch of one image joins the one before it: the statistics of one are none.
   int64_t steps_per_epoch() const;
   int64_t parameter_count() const;
   int64_t images_in_step(int64_t step) const;

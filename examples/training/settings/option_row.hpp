@@ -7,10 +7,12 @@
 
 #include <cstdint>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <string>
+#include <type_traits>
 #include <variant>
 #include <vector>
+
+#include "support/files/json.hpp"
 
 namespace mma::examples {
 
@@ -78,6 +80,8 @@ struct OptionRow {
 template <class S>
 using OptionRows = std::vector<OptionRow<S>>;
 
+inline constexpr const char* whole_not_below_zero = "a whole number not below 0";
+
 /// As a person writes it: 81,122; yes.
 std::string text(const Given& value);
 
@@ -93,10 +97,29 @@ Given value_of(const OptionRow<S>& row, const S& settings) {
   return std::visit([&](auto member) { return Given(settings.*member); }, row.member);
 }
 
-/// Throws nlohmann::json::exception for a value of another type.
+/// Puts the value into the member. Throws BadJson for one of another type: a fraction, a number that would wrap around.
+template <class T>
+void take(const char* key, const Given& value, T& member) {
+  if constexpr (std::is_same_v<T, std::string>) {
+    if (!value.is_string()) refuse_member(key, value, "a text");
+  } else if constexpr (std::is_same_v<T, bool>) {
+    if (!value.is_boolean()) refuse_member(key, value, "true or false");
+  } else if constexpr (std::is_same_v<T, double>) {
+    if (!value.is_number()) refuse_member(key, value, "a finite number");
+  } else if constexpr (std::is_integral_v<T>) {
+    if (!is_whole<T>(value)) refuse_member(key, value, std::is_signed_v<T> ? "a whole number" : whole_not_below_zero);
+  } else {
+    if (!value.is_array()) refuse_member(key, value, "a list of numbers");
+    member.clear();
+    for (const Given& each : value) take(key, each, member.emplace_back());
+    return;
+  }
+  value.get_to(member);
+}
+
 template <class S>
 void set(const OptionRow<S>& row, const Given& value, S& settings) {
-  std::visit([&](auto member) { value.get_to(settings.*member); }, row.member);
+  std::visit([&](auto member) { take(row.key, value, settings.*member); }, row.member);
 }
 
 template <class S>
@@ -106,11 +129,11 @@ Given to_json(const OptionRows<S>& rows, const S& settings) {
   return json;
 }
 
-/// Throws nlohmann::json::exception when a value is missing or of another type.
+/// Throws BadJson when a value is missing or of another type.
 template <class S>
 void read_json(const OptionRows<S>& rows, const Given& json, S& settings) {
   for (const OptionRow<S>& row : rows) {
-    if (json.contains(row.key) || !row.is_newer) set(row, json.at(row.key), settings);
+    if (json.contains(row.key) || !row.is_newer) set(row, member_of(json, row.key), settings);
   }
 }
 

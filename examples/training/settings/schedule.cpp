@@ -5,6 +5,11 @@
 
 namespace mma::examples {
 
+int64_t steps_in_epoch(int64_t images, int64_t batch) {
+  const bool one_is_left = images % batch == 1 && images > batch;
+  return images / batch + (images % batch == 0 || one_is_left ? 0 : 1);
+}
+
 std::vector<int64_t> scaled_milestones(const std::vector<int64_t>& milestones, int64_t from, int64_t to) {
   std::vector<int64_t> scaled;
   for (int64_t milestone : milestones) scaled.push_back((milestone * to + from - 1) / from);

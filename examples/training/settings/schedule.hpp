@@ -8,6 +8,9 @@
 
 namespace mma::examples {
 
+/// Of so many images. A last batch of one image joins the one before it: the statistics of one are none.
+int64_t steps_in_epoch(int64_t images, int64_t batch);
+
 /// Milestones of a run of `from` epochs moved to the same fractions of a run of `to` epochs, rounded up.
 std::vector<int64_t> scaled_milestones(const std::vector<int64_t>& milestones, int64_t from, int64_t to);
 

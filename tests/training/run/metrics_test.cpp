@@ -104,7 +104,7 @@ TEST(Metrics, JsonLinesReadBackTheSame) {
       "\"top1_percent\":62.5,\"top5_percent\":97.25,\"mean_nearest_angle_degrees\":75.5,\"pairs_above_0.2\":12,"
       "\"minimal_angle_degrees\":{\"conv1\":41.5,\"fc\":80.0,\"none\":null},\"seconds\":1.5,\"seconds_per_step\":0.25,"
       "\"peak_memory_mib\":100.0,\"finished_at\":1800000000.0}\n");
-  const EpochMetrics again = epoch_metrics_from_json(nlohmann::ordered_json::parse(text.str()));
+  const EpochMetrics again = epoch_metrics_from_json(nlohmann::ordered_json::parse(text.str()), metrics.epoch);
   std::ostringstream second;
   write_metrics_jsonl(second, {again});
   EXPECT_EQ(second.str(), text.str());

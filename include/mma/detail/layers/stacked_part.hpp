@@ -52,9 +52,9 @@ class StackedPart final : public Part {
 
  private:
   /// Rows [b, n, d] in the computing type, usable [b, n], and what each matrix weighs in the loss [b]: its layer's
-  /// coefficient times its share of the layer's usable rows.
+  /// coefficient times its share of the layer's usable rows; not_finite [b]: NaN for one with NaN or Inf, else 0.
   struct Batch {
-    at::Tensor rows, usable, shares;
+    at::Tensor rows, usable, shares, not_finite;
   };
 
   Batch gather() const {
@@ -64,13 +64,15 @@ class StackedPart final : public Part {
     }
     const auto count = static_cast<int64_t>(parts.size());
     const at::Tensor rows = parts.size() == 1 ? parts.front() : at::cat(parts);
-    const at::Tensor usable = rows::usable_rows(rows);
+    const at::Tensor norms = rows::row_norms(rows.detach()), usable = rows::usable_among(norms);
     const at::Tensor shares = rows::group_shares(usable.reshape({count, sizes_[0], -1})).to(rows.scalar_type());
-    return {rows, usable, (shares * coefficients_).reshape(-1)};
+    const at::Tensor not_finite = rows::nan_where_infinite(norms).to(rows.scalar_type());
+    return {rows, usable, (shares * coefficients_).reshape(-1), not_finite};
   }
 
+  /// A matrix that weighs nothing, as one with a single usable row, is still heard where it has NaN or Inf.
   static at::Tensor sum(const at::Tensor& values, const Batch& batch) {
-    return at::where(batch.shares != 0, values * batch.shares, 0.0).sum();
+    return at::where(batch.shares != 0, values * batch.shares, batch.not_finite).sum();
   }
 
   /// Adds the gradient [b, n, d] of the matrices to the .grad of their weights.

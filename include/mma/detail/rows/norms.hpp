@@ -77,7 +77,9 @@ inline at::Tensor unit_rows(const at::Tensor& rows, const at::Tensor& norms) {
 }
 
 /// Which rows count [..., n]. A row with NaN or Inf does: it must make the loss NaN, as everywhere in LibTorch.
-inline at::Tensor usable_rows(const at::Tensor& rows) { return (row_norms(rows.detach()) < zero_norm).logical_not(); }
+inline at::Tensor usable_among(const at::Tensor& norms) { return (norms < zero_norm).logical_not(); }
+
+inline at::Tensor usable_rows(const at::Tensor& rows) { return usable_among(row_norms(rows.detach())); }
 
 /// How many rows count in each matrix [...] of usable [..., n], float64.
 inline at::Tensor usable_count(const at::Tensor& usable) { return usable.sum(-1).to(at::kDouble); }
