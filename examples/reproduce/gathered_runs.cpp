@@ -87,18 +87,7 @@ Search found_in(const std::vector<std::string>& folders) {
 }
 
 GatheredRun read_run(const fs::path& folder) {
-  GatheredRun run = {folder, read_config(folder), {}, {}};
-  try {
-    run.settings = settings_from_json(run.config.at("settings"));
-  } catch (const nlohmann::json::exception&) {
-    throw UserError("the config.json in " + folder.string() +
-                    " is not one that mma-train wrote: a setting is missing or of another kind");
-  }
-  try {
-    check(run.settings);
-  } catch (const UserError& error) {
-    throw UserError("the config.json in " + folder.string() + " describes no run: " + error.what());
-  }
+  GatheredRun run = {folder, read_config(folder), read_settings(folder), {}};
   run.history = read_metrics_csv(RunFolder{folder}.metrics_csv());
   const auto epochs = static_cast<int64_t>(run.history.size());
   if (epochs > run.settings.epochs) {

@@ -333,11 +333,11 @@ TEST_F(Gather, RefusesADamagedConfig) {
   ordered_json lacking = ordered_json::parse(whole);
   lacking["settings"].erase("epochs");
   write_bytes(file, lacking.dump());
-  EXPECT_CONTAINS(refusal({at("runs")}), "a setting is missing or of another kind");
+  EXPECT_CONTAINS(refusal({at("runs")}), "is not one that mma-train wrote: in its settings, there is no 'epochs'");
   ordered_json wrong = ordered_json::parse(whole);
   wrong["settings"]["epochs"] = -1;
   write_bytes(file, wrong.dump());
-  EXPECT_CONTAINS(refusal({at("runs")}), " describes no run: --epochs -1: at least 1 is needed");
+  EXPECT_CONTAINS(refusal({at("runs")}), " is not one that mma-train wrote: --epochs -1: at least 1 is needed");
 }
 
 TEST_F(Gather, RefusesADamagedCsvByFileAndLine) {
