@@ -6,6 +6,7 @@
 
 #include "reproduce/gather_report.hpp"
 #include "support/files/atomic_file.hpp"
+#include "support/files/json.hpp"
 #include "support/process/error.hpp"
 #include "support/terminal/options.hpp"
 
@@ -44,8 +45,12 @@ std::string command_of(int argc, char** argv) {
 /// Of an earlier gathering, which a new one replaces.
 bool is_ours(const fs::path& json) {
   std::ifstream stream(json);
-  const nlohmann::json read = nlohmann::json::parse(stream, nullptr, false);
-  return read.is_object() && read.value("program", "") == "mma-reproduce gather";
+  try {
+    const nlohmann::ordered_json read = parse_ordered_json({std::istreambuf_iterator<char>(stream), {}});
+    return word(read, "program") == "mma-reproduce gather";
+  } catch (const BadJson&) {
+    return false;
+  }
 }
 
 /// A report that another program wrote must not be lost.
