@@ -22,6 +22,12 @@
 
 namespace mma::detail::nearest::portable {
 
+/// t[begin, begin + count) along its first dimension, t itself where that is all of it: a view costs the host's time,
+/// which is what a small matrix costs.
+inline at::Tensor span_of(const at::Tensor& t, int64_t begin, int64_t count) {
+  return count == t.size(0) ? t : t.narrow(0, begin, count);
+}
+
 /// Matrices that go together; their rows are padded to n, their dimensions to d.
 struct Batch {
   std::vector<size_t> matrices;  ///< of the plan
@@ -34,10 +40,10 @@ struct Batch {
   int64_t rows() const { return size() * n; }
 
   /// Of a vector over all rows in the batches' order, this batch's [b, n].
-  at::Tensor rows_of(const at::Tensor& vector) const { return vector.narrow(0, first_row, rows()).view({size(), n}); }
+  at::Tensor rows_of(const at::Tensor& vector) const { return span_of(vector, first_row, rows()).view({size(), n}); }
 
   /// Of a vector over all matrices in the batches' order, this batch's [b].
-  at::Tensor matrices_of(const at::Tensor& vector) const { return vector.narrow(0, first_matrix, size()); }
+  at::Tensor matrices_of(const at::Tensor& vector) const { return span_of(vector, first_matrix, size()); }
 };
 
 /// Matrices of at most so many numbers are padded to go together.
@@ -83,7 +89,8 @@ class Batches {
   /// The part of a batch's tensor [b, n, d] that belongs to its k-th matrix.
   at::Tensor part_of(const Batch& batch, const at::Tensor& tensor, int64_t k) const {
     const at::Tensor& rows = rows_[batch.matrices[static_cast<size_t>(k)]];
-    return tensor.select(0, k).narrow(0, 0, rows.size(0)).narrow(1, 0, rows.size(1));
+    const at::Tensor padded = tensor.select(0, k);
+    return batch.padded ? padded.narrow(0, 0, rows.size(0)).narrow(1, 0, rows.size(1)) : padded;
   }
 
  private:
@@ -167,8 +174,8 @@ class Selection {
 
   at::Tensor of(const at::Tensor& t) const {
     return index_.defined() ? t.index_select(0, index_)
-           : same_          ? t.narrow(0, first_, 1).expand({count_})
-                            : t.narrow(0, 0, count_);
+           : same_          ? span_of(t, first_, 1).expand({count_})
+                            : span_of(t, 0, count_);
   }
 
   bool moves_nothing() const { return !index_.defined() && !same_; }

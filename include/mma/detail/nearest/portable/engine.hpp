@@ -7,8 +7,8 @@
 #pragma once
 
 #include <ATen/TensorOperators.h>
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/addcmul.h>
@@ -52,7 +52,8 @@ namespace mma::detail::nearest::portable {
 
 class Engine final : public nearest::Engine {
  public:
-  explicit Engine(Plan plan) : plan_(std::move(plan)), batches_(plan_.matrices), numbers_(plan_, batches_, duplicates_part(plan_)) {
+  explicit Engine(Plan plan)
+      : plan_(std::move(plan)), batches_(plan_.matrices), numbers_(plan_, batches_, duplicates_part(plan_)) {
     const at::Tensor numbers = at::arange(-1, 8, doubles());
     zero_ = numbers.select(0, 1);
     one_ = numbers.select(0, 2);
@@ -122,8 +123,11 @@ class Engine final : public nearest::Engine {
     return norms;
   }
 
+  /// Nothing here has a graph; that each operation looks for one costs the host time.
+  using BelowAutograd = at::AutoDispatchBelowADInplaceOrView;
+
   Found find(const std::vector<at::Tensor>& rows, const at::Tensor& given) {
-    const at::NoGradGuard no_grad;
+    const BelowAutograd guard;
     const at::Tensor norms = norms_of(rows), dividing = divisors(norms, 0);
     const auto [nearest, angles] = pairs_of(rows, norms, dividing, given);
     const auto [values, slopes] = weigh(norms, dividing, angles);
@@ -167,15 +171,16 @@ class Engine final : public nearest::Engine {
 
   /// Of unit rows [b, n, d] those of the neighbours.
   at::Tensor nearest_units(const Batch& batch, const at::Tensor& unit, const at::Tensor& nearest) const {
-    const at::Tensor index =
-        batch.size() == 1 ? batch.rows_of(nearest) : batch.rows_of(nearest) + batch.rows_of(numbers_.start_in_batch.of_rows);
+    const at::Tensor index = batch.size() == 1
+                                 ? batch.rows_of(nearest)
+                                 : batch.rows_of(nearest) + batch.rows_of(numbers_.start_in_batch.of_rows);
     return unit.view({batch.rows(), batch.d}).index_select(0, index.view(-1)).view(unit.sizes());
   }
 
   /// |a - b| and |a + b|.
   void measure(const Batch& batch, const at::Tensor& unit, const at::Tensor& nearest, const at::Tensor& lengths) const {
     const at::Tensor other = nearest_units(batch, unit, nearest);
-    at::Tensor part = lengths.narrow(0, batch.first_row, batch.rows()).view({batch.size(), batch.n, 2});
+    at::Tensor part = span_of(lengths, batch.first_row, batch.rows()).view({batch.size(), batch.n, 2});
     at::linalg_vector_norm_out(part, at::addcmul(unit.unsqueeze(2), other.unsqueeze(2), signs_), 2, -1);
   }
 
@@ -198,9 +203,7 @@ class Engine final : public nearest::Engine {
     return {per_layer(per_matrix(weights, value, f.of_angle != 0 ? 1 : -1)), slope};
   }
 
-  at::Tensor without_end(const at::Tensor& per_matrix) const {
-    return per_matrix.narrow(0, 0, batches_.matrix_count());
-  }
+  at::Tensor without_end(const at::Tensor& per_matrix) const { return span_of(per_matrix, 0, batches_.matrix_count()); }
 
   /// coefficient share_m weight_r of each row.
   at::Tensor weights_of(const at::Tensor& usable, const at::Tensor& norms, const at::Tensor& theta) const {
@@ -266,7 +269,7 @@ class Engine final : public nearest::Engine {
 
   void add_gradient(const std::vector<at::Tensor>& rows, const Found& found, const std::vector<at::Tensor>& gradients,
                     const at::Tensor& factors, double scale) const {
-    const at::NoGradGuard no_grad;
+    const BelowAutograd guard;
     const auto of_batches = [&](const at::Tensor& t) { return numbers_.row.of(t); };
     const at::Tensor nearest = of_batches(found.nearest);
     const at::Tensor dividing = divisors(of_batches(found.norms), std::numeric_limits<double>::infinity());
@@ -316,7 +319,7 @@ class Engine final : public nearest::Engine {
     for (size_t k = 0; k < rows.size(); ++k) {
       const Batch& batch = batches_.all()[k];
       const auto part = [&](const at::Tensor& t) {
-        return t.narrow(0, batch.first_row, batch.rows()).view({batch.size(), batch.n, 2});
+        return span_of(t, batch.first_row, batch.rows()).view({batch.size(), batch.n, 2});
       };
       at::Tensor out = part(entries);
       at::gather_out(out, rows[k], 2, part(axes));
@@ -354,8 +357,8 @@ class Engine final : public nearest::Engine {
     for (int64_t start = 0; start < batch.n; start += step) {
       const int64_t count = std::min(step, batch.n - start);
       at::Tensor chosen = at::empty({batch.size(), count, batch.n}, from.options());
-      at::eq_out(chosen, names.narrow(0, start, count).view({1, count, 1}), nearest.unsqueeze(1));
-      to.narrow(1, start, count).baddbmm_(chosen, from);
+      at::eq_out(chosen, span_of(names, start, count).unsqueeze(1), nearest.unsqueeze(1));
+      (count == batch.n ? to : to.narrow(1, start, count)).baddbmm_(chosen, from);
     }
   }
 

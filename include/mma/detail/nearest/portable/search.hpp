@@ -78,7 +78,7 @@ class SearchRows {
 
   /// |a - b|^2 / 2.
   at::Tensor half_squares(int64_t start, int64_t count, bool half_space) const {
-    const auto tile = [&](const at::Tensor& t) { return t.narrow(1, start, count); };
+    const auto tile = [&](const at::Tensor& t) { return count == t.size(1) ? t : t.narrow(1, start, count); };
     const at::Tensor high = high_.transpose(1, 2), middle = middle_.transpose(1, 2), low = low_.transpose(1, 2);
     at::Tensor result = tile(high_squares_).unsqueeze(2) + high_squares_.unsqueeze(1);
     if (half_space) {
@@ -107,7 +107,7 @@ inline void search(const at::Tensor& unit, bool half_space, double duplicate, in
   for (int64_t start = 0; start < n; start += step) {
     const at::Tensor distances = rows.distances(start, std::min(step, n - start), half_space, duplicate);
     at::Tensor smallest = at::empty({distances.size(0), distances.size(1)}, distances.options());
-    at::Tensor index = nearest.narrow(1, start, distances.size(1));
+    at::Tensor index = step == n ? nearest : nearest.narrow(1, start, distances.size(1));
     at::min_out(smallest, index, distances, -1);
   }
 }
