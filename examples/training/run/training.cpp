@@ -8,6 +8,7 @@
 #include <ATen/ops/ones.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/record_function.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/GradMode.h>
 #include <c10/util/StringUtil.h>
@@ -214,6 +215,7 @@ int64_t Training::images_in_step(int64_t step) const {
 }
 
 at::Tensor Training::batch_of(int64_t epoch, int64_t step, at::Tensor& labels) {
+  RECORD_USER_SCOPE("mma.batch");
   const LabelledImages& split = dataset_.train;
   if (epoch != epoch_of_order_) {
     order_ = epoch_order(split.labels.size(0), settings_.seed, epoch).to(split.labels.device());
@@ -243,7 +245,11 @@ void Training::learn(const at::Tensor& images, const at::Tensor& labels) {
   loss.backward();
   const c10::NoGradGuard no_grad;
   sums_[0] += loss.detach() * images.size(0);
-  if (regularizer_) sums_[1] += regularizer_->accumulate_gradient();
+  if (regularizer_) {
+    RECORD_USER_SCOPE("mma.regularizer");
+    sums_[1] += regularizer_->accumulate_gradient();
+  }
+  RECORD_USER_SCOPE("mma.update");
   sgd_->step();
   if (average_) average_->add(*model_);
 }
