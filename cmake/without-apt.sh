@@ -22,10 +22,11 @@ find_missing() {
   for tool in $tools; do
     command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
   done
-  for header in $headers; do
-    echo "#include <$header>" |
-      c++ -std=c++20 -E -x c++ ${CONDA_PREFIX:+"-I$CONDA_PREFIX/include"} - >/dev/null 2>&1 || missing="$missing <$header>"
-  done
+  if command -v c++ >/dev/null 2>&1; then # it says which headers it has not got
+    missing="$missing$(for header in $headers; do
+      printf '#if !__has_include(<%s>)\n <%s>\n#endif\n' "$header" "$header"
+    done | c++ -std=c++20 -E -P -x c++ ${CONDA_PREFIX:+"-I$CONDA_PREFIX/include"} -)"
+  fi
   images=${MMA_FASHION_MNIST:-/usr/share/datasets/fashion-mnist}
   if [ "$purpose" = demo ] && ! ls "$images"/train-images-idx3-ubyte* >/dev/null 2>&1; then
     missing="$missing Fashion-MNIST(the folder of its four files in MMA_FASHION_MNIST)"

@@ -1,8 +1,8 @@
 # Configures find/ against the installed package, with LibTorch where a Python site folder, LibTorch's archive and Debian's
 # libtorch-dev have it.
-set(debian "${BUILD}/debian")
 file(REMOVE_RECURSE "${BUILD}")
-file(MAKE_DIRECTORY "${debian}/lib/some-linux-gnu")
+file(MAKE_DIRECTORY "${BUILD}/debian/lib/some-linux-gnu")
+get_filename_component(debian "${BUILD}/debian" REALPATH)
 file(CREATE_LINK "${LIBTORCH}/include" "${debian}/include" SYMBOLIC)
 foreach(library libtorch_cpu.so libc10.so)
   file(CREATE_LINK "${LIBTORCH}/lib/${library}" "${debian}/lib/some-linux-gnu/${library}" SYMBOLIC)
