@@ -14,7 +14,7 @@ mkdir -p "$work/images"
 programs() {
   rm -rf "${bin:?}"
   mkdir "$bin"
-  for program in sh cat dirname grep ls mkdir "$@"; do
+  for program in sh cat dirname grep ls mkdir uname "$@"; do
     ln -s "$(command -v "$program")" "$bin/$program" || exit 2
   done
 }
@@ -66,11 +66,16 @@ refuses "your system's development packages of CLI11"
 CONDA_PREFIX=$work run --for demo
 refuses "with conda: conda install -c conda-forge " " coin-or-clp "
 
+rm "$bin/uname"
+printf '#!/bin/sh\necho Darwin\n' > "$bin/uname" && chmod +x "$bin/uname"
+run --for demo
+refuses "on macOS nothing of mma was ever built"
+
 # A header that is not there is named, as is a set of images.
 programs python3 cmake make gnuplot curl sed
-printf '#!/bin/sh\nsed s,coin/,nowhere/, | exec %s "$@"\n' "$(command -v c++)" > "$bin/c++" && chmod +x "$bin/c++"
+printf '#!/bin/sh\nsed "s,coin/,nowhere/,; s,png.h,nopng.h," | exec %s "$@"\n' "$(command -v c++)" > "$bin/c++" && chmod +x "$bin/c++"
 MMA_FASHION_MNIST=$work/nowhere run --for demo
-refuses "missing: <nowhere/ClpSimplex.hpp> Fashion-MNIST(the folder of its four files in MMA_FASHION_MNIST);"
+refuses "missing: <nopng.h> <nowhere/ClpSimplex.hpp> Fashion-MNIST(the folder of its four files in MMA_FASHION_MNIST);"
 
 # Where all is there it goes on, whatever the system's name.
 everything
