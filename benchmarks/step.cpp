@@ -13,6 +13,7 @@
 
 #include "measure.hpp"
 #include "step_parts.hpp"
+#include "support/process/environment.hpp"
 #include "support/process/error.hpp"
 #include "support/terminal/objectives.hpp"
 #include "train/image_trainer.hpp"
@@ -248,5 +249,6 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  restart_for_training(argv);  // as mma-train does
   return run_program("bench-step", [&] { return run(argc, argv); });
 }

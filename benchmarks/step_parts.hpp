@@ -38,6 +38,7 @@ inline std::string_view part_of(std::string_view name) {
       {"mma.batch", "batch"},
       {"mma.regularizer", "regularizer"},
       {"mma.update", "update"},
+      {"mma.normalisation", "normalisation and activation"},
       {"aten::conv2d", "convolutions"},
       {"ConvolutionBackward", "convolutions"},
       {"aten::batch_norm", "normalisation and activation"},
