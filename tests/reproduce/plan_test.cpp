@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <set>
-#include <set>
 
 #include "../temporary_folder.hpp"
 #include "made_runs.hpp"
