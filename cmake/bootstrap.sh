@@ -1,11 +1,13 @@
 #!/bin/sh
-# From a fresh Debian 12 with g++, CMake and Python to everything that a build needs. Prints on stdout the
-# CMAKE_PREFIX_PATH to build with, and on stderr what it does; quick when nothing is missing.
+# From a fresh Debian or Ubuntu with g++, CMake and Python to everything that a build needs. Prints on stdout the
+# CMAKE_PREFIX_PATH to build with, and on stderr what it does; quick when nothing is missing. Where there is no apt-get it
+# says what is missing in that system's words, and goes on where nothing is.
 #
-#   bootstrap.sh [--for demo|test|bench|lint|docs] [--newest | --python-readers]
+#   bootstrap.sh [--for demo|test|bench|lint|docs|library] [--newest | --python-readers]
 #
 # --for demo    what the programs need (default); --for test: GoogleTest as well; --for bench: Google Benchmark
 # --for lint    the headers' LibTorch, clang-format, clang-tidy and shellcheck; --for docs: doxygen alone, prints nothing
+# --for library LibTorch alone
 # --newest      prints the folder of LibTorch 2.15.0 instead, for the consumer test
 # --python-readers  prints a Python that has tensorboard and safetensors instead, for the tests of our files
 #
@@ -29,7 +31,7 @@ while [ $# -gt 0 ]; do
     --for) purpose=$2; shift ;;
     --newest) version=$newest_version ;;
     --python-readers) purpose=readers ;;
-    *) fail "bootstrap.sh does not know '$1'; expected --for demo|test|bench|lint|docs, --newest or --python-readers" ;;
+    *) fail "bootstrap.sh does not know '$1'; expected --for demo|test|bench|lint|docs|library, --newest or --python-readers" ;;
   esac
   shift
 done
@@ -37,15 +39,16 @@ done
 # --- system packages -------------------------------------------------------------------------------------------------
 
 libtorch_packages="ca-certificates python3-pip"
-packages="$libtorch_packages libcli11-dev nlohmann-json3-dev zlib1g-dev libjpeg62-turbo-dev libpng-dev coinor-libclp-dev libboost-dev gnuplot-nox fonts-dejavu-core dataset-fashion-mnist curl"
+packages="$libtorch_packages libcli11-dev nlohmann-json3-dev zlib1g-dev libjpeg-dev libpng-dev coinor-libclp-dev libboost-dev gnuplot-nox fonts-dejavu-core dataset-fashion-mnist curl"
 case $purpose in
   test) packages="$packages libgtest-dev clang" ;;
   bench) packages="$packages libbenchmark-dev" ;;
   # Versions by name: another clang-format would format otherwise, another clang-tidy find other things.
   lint) packages="$libtorch_packages clang-format-14 clang-tidy-14 shellcheck" ;;
   docs) packages=doxygen ;;
+  library) packages=$libtorch_packages ;;
   demo | readers) ;;
-  *) fail "bootstrap.sh does not know the purpose '$purpose'; expected demo, test, bench, lint or docs" ;;
+  *) fail "bootstrap.sh does not know the purpose '$purpose'; expected demo, test, bench, lint, docs or library" ;;
 esac
 
 install_system_packages() {
@@ -90,7 +93,7 @@ python_with_pip() {
       return
     fi
   done
-  fail "no python3 with pip was found; expected Debian's python3-pip"
+  fail "no python3 with pip was found; expected one, as Debian's python3-pip"
 }
 
 # Into a folder beside its place, then renamed: an interrupted installation leaves nothing that looks like one.
@@ -153,7 +156,13 @@ libtorch() {
   echo "$target"
 }
 
-install_system_packages
+if command -v apt-get >/dev/null 2>&1; then
+  install_system_packages
+else
+  # shellcheck source=cmake/without-apt.sh
+  . "$(dirname "$0")/without-apt.sh"
+  expect_installed
+fi
 [ "$purpose" = docs ] && exit
 if [ "$purpose" = readers ]; then
   python_readers
