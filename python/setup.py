@@ -28,7 +28,7 @@ setup(
             sorted(str(source.relative_to(here)) for source in (here / "src").glob("*.cpp")),
             include_dirs=[str(headers)],
             depends=[str(header) for folder in (headers, here / "src") for header in folder.rglob("*.hpp")],
-            extra_compile_args=["-std=c++20", "-O3", "-g0", "-DNDEBUG", "-fvisibility=hidden", "-Wall", "-Wextra"],
+            extra_compile_args=["-std=c++20", "-O3", "-g0", "-DNDEBUG", "-fvisibility=hidden"],
             extra_link_args=["-ldl"],
         )
     ],

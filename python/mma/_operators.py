@@ -97,6 +97,7 @@ def _like(weights: Sequence[Tensor], trained: Sequence[bool]) -> list[Tensor]:
 
 def _regularizer_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:
     weights, ctx.trained, ctx.key, _ = inputs
+    ctx.engine = _C.regularizer_of(ctx.key)  # as long as the graph
     ctx.save_for_backward(*weights, *output[1])
     ctx.set_materialize_grads(False)
 

@@ -57,4 +57,5 @@ PYBIND11_MODULE(_C, module) {
       .def("report", released(&Regularizer::report))
       .def("state", released(&Regularizer::state))
       .def("load_state", released(&Regularizer::load_state));
+  module.def("regularizer_of", released(mma::python::regularizer_by_key));
 }
