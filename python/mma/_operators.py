@@ -30,7 +30,8 @@ def objective_hessian_product(weight: Tensor, direction: Tensor, name: str, numb
 def regularizer(weights: list[Tensor], trained: list[bool], key: str, gradient: bool) -> tuple[Tensor, Sequence[Tensor]]:
     """The loss of a Regularizer's layers, and the gradient of each trained weight."""
     if _under_func():
-        loss, *gradients = _RegularizerUnderFunc.apply(trained, key, *weights)
+        call: Any = _RegularizerUnderFunc.apply
+        loss, *gradients = call(trained, key, *weights)
         return loss, gradients
     result: tuple[Tensor, Sequence[Tensor]] = torch.ops.mma.regularizer(weights, trained, key, gradient)
     return result
@@ -43,14 +44,17 @@ def _computed_in(weight: Tensor) -> torch.dtype:
 # --- one tensor ------------------------------------------------------------------------------------------------------
 
 
-@torch.library.register_fake("mma::objective")
+_fake: Any = torch.library.register_fake
+
+
+@_fake("mma::objective")
 def _(weight: Tensor, name: str, numbers: Sequence[float], gradient: bool) -> tuple[Tensor, Tensor]:
     computed = _computed_in(weight)
     slope = weight.new_empty(weight.shape, dtype=computed) if gradient else weight.new_empty(0)
     return weight.new_empty(weight.shape[:-2], dtype=computed), slope
 
 
-@torch.library.register_fake("mma::objective_hessian_product")
+@_fake("mma::objective_hessian_product")
 def _(weight: Tensor, direction: Tensor, name: str, numbers: Sequence[float]) -> Tensor:
     return weight.new_empty(weight.shape)
 
@@ -78,14 +82,14 @@ torch.library.register_autograd("mma::objective", _objective_backward, setup_con
 # --- the layers of a Regularizer -------------------------------------------------------------------------------------
 
 
-@torch.library.register_fake("mma::regularizer")
+@_fake("mma::regularizer")
 def _(weights: Sequence[Tensor], trained: Sequence[bool], key: str, gradient: bool) -> tuple[Tensor, list[Tensor]]:
     wide = any(weight.dtype == torch.float64 for weight in weights)
     loss = weights[0].new_empty((), dtype=torch.float64 if wide else torch.float32)
     return loss, _like(weights, trained) if gradient else []
 
 
-@torch.library.register_fake("mma::regularizer_hessian_product")
+@_fake("mma::regularizer_hessian_product")
 def _(weights: Sequence[Tensor], trained: Sequence[bool], directions: Sequence[Tensor], key: str) -> list[Tensor]:
     return _like(weights, trained)
 
@@ -148,15 +152,18 @@ class _ObjectiveUnderFunc(torch.autograd.Function):
     def forward(*inputs: Any) -> Any:
         return torch.ops.mma.objective(*inputs)
 
-    setup_context = staticmethod(_objective_context)  # type: ignore[assignment]
+    setup_context = staticmethod(_objective_context)
     backward = staticmethod(_objective_backward)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], weight: Tensor, *rest: Any) -> Any:
         """Matrices of a batch do not see each other."""
         weight = weight.movedim(in_dims[0], 0)
-        loss, gradient = _ObjectiveUnderFunc.apply(weight.flatten(0, -3), *rest)
-        return (loss.view(weight.shape[:-2]), gradient.view(weight.shape) if rest[-1] else gradient), (0, 0 if rest[-1] else None)
+        call: Any = _ObjectiveUnderFunc.apply
+        loss, gradient = call(weight.flatten(0, -3), *rest)
+        if not rest[-1]:
+            return (loss.view(weight.shape[:-2]), gradient), (0, None)
+        return (loss.view(weight.shape[:-2]), gradient.view(weight.shape)), (0, 0)
 
 
 class _ProductUnderFunc(torch.autograd.Function):

@@ -109,7 +109,12 @@ class LayerWeight(NamedTuple):
         if not isinstance(weight, Tensor):
             kind = type(weight).__name__
             raise TypeError(f"mma: layer '{self.name}' has a weight of type {kind}; expected a torch.Tensor.")
-        return weight.full_tensor() if is_sharded(weight) else weight
+        gather: Any = getattr(weight, "full_tensor", None)  # of a DTensor
+        whole: Tensor = weight if gather is None else gather()
+        return whole
+
+    def is_sharded(self) -> bool:
+        return hasattr(self.read(self.source), "full_tensor")
 
     def shape(self) -> Tensor:
         """Enough for the walk: the weight, where it is sharded one without memory."""
@@ -118,6 +123,3 @@ class LayerWeight(NamedTuple):
             return self.now()
         return _told(weight)
 
-
-def is_sharded(weight: Tensor) -> bool:
-    return hasattr(weight, "full_tensor")

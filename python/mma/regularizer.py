@@ -121,7 +121,7 @@ class Regularizer:
             return self._engine.accumulate_gradient(weights, scale)
         with torch.enable_grad():  # a parametrization, or shards that were gathered
             loss = self()
-            (loss * scale).backward()  # type: ignore[no-untyped-call]
+            (loss * scale).backward()  # type: ignore[no-untyped-call,unused-ignore]
         return loss.detach()
 
     def start(self) -> None:
@@ -188,6 +188,11 @@ class Regularizer:
         """Those of the layers that are chosen. A compiled step keeps the layers that it was compiled with."""
         if not torch.compiler.is_compiling():
             self._follow_module()
+        if self._arguments["share"] is not None and any(layer.is_sharded() for layer in self._chosen):
+            raise ValueError(
+                "mma: share was given for weights that FSDP shards, whose gradients are not averaged over the processes; "
+                "expected no share, each process computes the whole."
+            )
         with torch.enable_grad():  # a computed weight is not frozen because the caller needs no graph
             return [layer.now() for layer in self._chosen]
 
