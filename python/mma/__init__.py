@@ -13,8 +13,17 @@ The loss is coefficient * sum over layers of -(1/n) sum_i min_{j != i} angle(w_i
 of a layer's weight: one row for each neuron or filter. Wang, Xiang, Zou, Xu: MMA Regularization, NeurIPS 2020.
 """
 
+import torch
+
+try:
+    from ._C import version as __version__
+except ImportError as error:
+    raise ImportError(
+        f"mma: the extension cannot be loaded with torch {torch.__version__} ({error}); expected one that was built against "
+        "it: pip install --no-build-isolation --force-reinstall --no-deps ./python"
+    ) from error
+
 from . import functional
-from ._C import version as __version__
 from ._walk import register_layer
 from .attachment import Attachment, attach
 from .functional import get_mma_loss

@@ -255,10 +255,18 @@ class Regularizer:
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__["_saved"] = state
+
+    def __getattr__(self, name: str) -> Any:
+        """Made at the first use: a module that holds its own Regularizer is not whole before."""
+        state = self.__dict__.pop("_saved", None)
+        if state is None:
+            raise AttributeError(f"'Regularizer' object has no attribute '{name}'")
         Regularizer.__init__(self, state["model"], state["objective"], **state["arguments"])
-        for name, weight, transposed, groups, coefficient in state["added"]:
-            self.add(name, weight, transposed=transposed, groups=groups, coefficient=coefficient)
+        for added, weight, transposed, groups, coefficient in state["added"]:
+            self.add(added, weight, transposed=transposed, groups=groups, coefficient=coefficient)
         self.load_state_dict(state["state"])
+        return getattr(self, name)
 
 
 def _listed(patterns: Patterns) -> list[str]:

@@ -39,7 +39,7 @@ def network():
 
 
 def eq_13(model, coefficient=0.07):
-    return coefficient * sum(minimal_angle(module.weight.flatten(1)) for module in model if hasattr(module, "weight"))
+    return coefficient * (minimal_angle(model[0].weight.flatten(1)) + minimal_angle(model[4].weight))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
@@ -195,6 +195,17 @@ def test_a_copy_goes_on_as_the_original_does(duplicate):
     assert copied().item() == third
     assert third not in first
     assert copied.layers == ["0", "rows"]
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"])
+def test_a_module_that_holds_its_own_regularizer_is_copied(duplicate):
+    model = network()
+    model.regularizer = mma.Regularizer(model)
+    other = duplicate(model)
+    with torch.no_grad():
+        other[0].weight.add_(torch.randn_like(other[0].weight))
+    assert model.regularizer().item() == pytest.approx(eq_13(model).item(), abs=1e-9)
+    assert other.regularizer().item() == pytest.approx(eq_13(other).item(), abs=1e-9)
 
 
 def test_threads_run_while_a_loss_is_computed():

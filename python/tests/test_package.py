@@ -3,8 +3,10 @@
 import os
 import pydoc
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import mma
@@ -20,6 +22,14 @@ def run(*command, **kwargs):
 def test_the_version_is_the_librarys():
     header = (REPOSITORY / "include/mma/version.hpp").read_text()
     assert f'version = "{mma.__version__}"' in header
+
+
+def test_an_extension_for_another_torch_is_told(tmp_path):
+    shutil.copytree(Path(mma.__file__).parent, tmp_path / "mma")
+    for extension in (tmp_path / "mma").glob("_C*.so"):
+        extension.write_bytes(b"")
+    done = run("-c", "import mma", cwd=tmp_path, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"})
+    assert "ImportError: mma: the extension cannot be loaded with torch" in done.stderr
 
 
 def test_help_says_what_there_is():
@@ -46,6 +56,20 @@ def test_the_readmes_lines_train():
     done = run("-c", torch_lines + block)
     assert done.returncode == 0, done.stderr
     assert "minimal angle" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_source_distribution_has_what_the_build_needs(tmp_path):
+    shutil.copytree(REPOSITORY / "python", tmp_path / "python", ignore=shutil.ignore_patterns("build", "*.so", "*.egg-info"))
+    (tmp_path / "include").symlink_to(REPOSITORY / "include")
+    done = run("setup.py", "-q", "sdist", cwd=tmp_path / "python")
+    assert done.returncode == 0, done.stderr
+    (archive,) = (tmp_path / "python/dist").glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    needed = [*(REPOSITORY / "include").rglob("*.hpp"), *(REPOSITORY / "python/src").iterdir()]
+    parts = [*needed, *(REPOSITORY / "python/mma").glob("*.py*"), REPOSITORY / "python/mma/py.typed"]
+    assert {str(p.relative_to(REPOSITORY)).removeprefix("python/") for p in parts} <= names
 
 
 @pytest.mark.slow
