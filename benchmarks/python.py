@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 """What MMA costs from Python, beside what people use today: value and gradient over the weights of VGG19-BN.
 
-    make wheel
-    python=$(cmake/bootstrap.sh --python)
-    "$python" -m pip install --no-deps --target build-python/bench build-python/*.whl pytorch-metric-learning==2.9.0
-    PYTHONPATH=build-python/bench "$python" benchmarks/python.py
+    make wheel && python3 -m venv venv
+    venv/bin/pip install torch==2.11.0 pytorch-metric-learning==2.9.0 build-python/*.whl
+    venv/bin/python benchmarks/python.py
 
 All in turn in one process, round after round, so that whatever else the machine does falls on all of them alike.
 Prints Markdown; a bar that is missed is shown as missed, and then the exit code is 1.
