@@ -6,13 +6,14 @@
 #             weights, and on a face network's head
 # make lint   format, clang-tidy over the headers, shellcheck; fails on any finding
 # make docs   the API reference from the headers, in build-docs/html; fails on a public name without a comment
+# make packages   tries the recipes below packaging/, one line each: what came out, or which tool is missing
 # make data-cifar100   downloads CIFAR-100 from its publisher into data/
 #
 # Build by hand with the presets of CMakePresets.json.
 
 JOBS ?= $(shell nproc)
 
-.PHONY: demo test wheel test-python bench lint docs data-cifar100 format clean
+.PHONY: demo test wheel test-python bench lint docs packages data-cifar100 format clean
 
 demo:
 	@prefix=$$(cmake/bootstrap.sh --for demo) && \
@@ -54,6 +55,10 @@ lint:
 docs:
 	@cmake/bootstrap.sh --for docs && rm -rf build-docs && doxygen docs/Doxyfile && echo build-docs/html/index.html
 
+packages:
+	@failed=; for package in conan conda cps debian vcpkg; do packaging/$$package/try.sh || failed="$$failed $$package"; done; \
+	test -z "$$failed" || { echo "mma: failed:$$failed" >&2; exit 1; }
+
 data-cifar100:
 	@examples/train/download-cifar100.sh data
 
@@ -61,4 +66,5 @@ format:
 	git ls-files '*.hpp' '*.cpp' | xargs clang-format-14 -i
 
 clean:
-	rm -rf build build-bench build-demo build-docs build-library build-lint build-python python/build python/*.egg-info
+	rm -rf build build-bench build-demo build-docs build-library build-lint build-packages build-python \
+	  python/build python/*.egg-info

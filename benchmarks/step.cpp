@@ -12,6 +12,8 @@
 #include <memory>
 
 #include "measure.hpp"
+#include "step_parts.hpp"
+#include "support/process/environment.hpp"
 #include "support/process/error.hpp"
 #include "support/terminal/objectives.hpp"
 #include "train/image_trainer.hpp"
@@ -26,7 +28,7 @@ using namespace mma::examples;
 struct Arguments {
   std::string model = "vgg11-bn-narrow", dataset = "cifar100", data, device = "cpu", precision = "float32";
   std::vector<std::string> regularizers;  // empty: all
-  bool cuda_graph = false, no_channels_last = false, on_request = false;
+  bool cuda_graph = false, no_channels_last = false, on_request = false, parts = false;
   int64_t batch = 128, rounds = 20, threads = 1;
 };
 
@@ -35,6 +37,7 @@ struct Candidate {
   std::unique_ptr<Training> training;
   std::vector<double> seconds;
   int64_t held_bytes = 0, peak_bytes = 0;  // of the GPU
+  std::map<std::string, std::vector<double>> milliseconds_of_part;
 };
 
 /// While it lives, what LibTorch takes and gives back on the GPU is counted to a candidate.
@@ -162,6 +165,53 @@ void run_all(const Arguments& arguments, std::vector<Candidate>& candidates) {
   print(arguments, candidates);
 }
 
+/// A step of each by its parts. On a GPU products are put before it, so that it is launched before it begins: the parts
+/// are then the GPU's time alone, as in a replayed graph.
+void run_parts_round(const Arguments& arguments, std::vector<Candidate>& candidates, int64_t round) {
+  const at::Device device(arguments.device);
+  for (Candidate& each : candidates) {
+    const int64_t full_batches = std::max<int64_t>(1, each.training->steps_per_epoch() - 1);
+    if (device.is_cuda()) {
+      const at::Tensor large = at::ones({8192, 8192}, at::TensorOptions(device));
+      for (int k = 0; k < 4; ++k) large.mm(large);
+    }
+    mma::benchmarks::StepParts parts(device);
+    each.training->step(0, round % full_batches);
+    for (const auto& [part, milliseconds] : parts.milliseconds()) {
+      each.milliseconds_of_part[part].push_back(milliseconds);
+    }
+  }
+}
+
+void print_parts(const std::vector<Candidate>& candidates) {
+  std::printf("| milliseconds of |");
+  for (const Candidate& each : candidates) std::printf(" %s |", each.name.c_str());
+  std::printf("\n|---|");
+  for (size_t k = 0; k < candidates.size(); ++k) std::printf("---:|");
+  for (const std::string& part : mma::benchmarks::parts_of_a_step()) {
+    std::printf("\n| %s |", part.c_str());
+    for (const Candidate& each : candidates) {
+      const auto found = each.milliseconds_of_part.find(part);
+      if (found == each.milliseconds_of_part.end()) {
+        std::printf(" |");
+      } else {
+        std::printf(" %.3f |", mma::benchmarks::median(found->second));
+      }
+    }
+  }
+  std::printf("\n");
+}
+
+void run_parts(const Arguments& arguments, std::vector<Candidate>& candidates) {
+  for (int64_t round = 0; round < 3 + arguments.rounds; ++round) {
+    if (round == 3) {
+      for (Candidate& each : candidates) each.milliseconds_of_part.clear();
+    }
+    run_parts_round(arguments, candidates, round);
+  }
+  print_parts(candidates);
+}
+
 int run(int argc, char** argv) {
   Arguments arguments;
   CLI::App app{"What a training step costs under each regularizer, measured in turn in one process", "bench-step"};
@@ -179,13 +229,16 @@ int run(int argc, char** argv) {
   app.add_flag("--cuda-graph", arguments.cuda_graph, "Further rows, the same by a CUDA graph (with --precision: both)");
   app.add_flag("--no-channels-last", arguments.no_channels_last, "Images and filters with contiguous channels");
   app.add_flag("--on-request", arguments.on_request, "A round for each line of stdin, answered by its rows' seconds");
+  app.add_flag("--parts", arguments.parts, "A step by its parts: batch, convolutions, ..., update");
   CLI11_PARSE(app, argc, argv);
   if (arguments.regularizers.empty()) {
     for (const NamedObjective& objective : objectives()) arguments.regularizers.push_back(objective.name);
   }
   at::set_num_threads(static_cast<int>(arguments.threads));
   std::vector<Candidate> candidates = candidates_of(arguments);
-  if (arguments.on_request) {
+  if (arguments.parts) {
+    run_parts(arguments, candidates);
+  } else if (arguments.on_request) {
     run_on_request(arguments, candidates);
   } else {
     run_all(arguments, candidates);
@@ -196,5 +249,6 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  restart_for_training(argv);  // as mma-train does
   return run_program("bench-step", [&] { return run(argc, argv); });
 }

@@ -1,11 +1,13 @@
 #!/bin/sh
-# From a fresh Debian 12 with g++, CMake and Python to everything that a build needs. Prints on stdout the
-# CMAKE_PREFIX_PATH to build with, and on stderr what it does; quick when nothing is missing.
+# From a fresh Debian or Ubuntu with g++, CMake and Python to everything that a build needs. Prints on stdout the
+# CMAKE_PREFIX_PATH to build with, and on stderr what it does; quick when nothing is missing. Where there is no apt-get it
+# says what is missing in that system's words, and goes on where nothing is.
 #
-#   bootstrap.sh [--for demo|test|bench|lint|docs] [--newest | --python-readers | --python]
+#   bootstrap.sh [--for demo|test|bench|lint|docs|library] [--newest | --python-readers | --python]
 #
 # --for demo    what the programs need (default); --for test: GoogleTest as well; --for bench: Google Benchmark
 # --for lint    the headers' LibTorch, clang-format, clang-tidy and shellcheck; --for docs: doxygen alone, prints nothing
+# --for library LibTorch alone
 # --newest      prints the folder of LibTorch 2.15.0 instead, for the consumer test
 # --python-readers  prints a Python that has tensorboard and safetensors instead, for the tests of our files
 # --python      prints a Python that has torch 2.11.0 and what building and testing the package mma in python/ needs
@@ -31,7 +33,9 @@ while [ $# -gt 0 ]; do
     --newest) version=$newest_version ;;
     --python-readers) purpose=readers ;;
     --python) purpose=python ;;
-    *) fail "bootstrap.sh does not know '$1'; expected --for demo|test|bench|lint|docs, --newest, --python-readers or --python" ;;
+    *)
+      fail "bootstrap.sh does not know '$1'; expected --for demo|test|bench|lint|docs|library, --newest, --python-readers or --python"
+      ;;
   esac
   shift
 done
@@ -39,16 +43,17 @@ done
 # --- system packages -------------------------------------------------------------------------------------------------
 
 libtorch_packages="ca-certificates python3-pip"
-packages="$libtorch_packages libcli11-dev nlohmann-json3-dev zlib1g-dev libjpeg62-turbo-dev libpng-dev coinor-libclp-dev libboost-dev gnuplot-nox fonts-dejavu-core dataset-fashion-mnist curl"
+packages="$libtorch_packages libcli11-dev nlohmann-json3-dev zlib1g-dev libjpeg-dev libpng-dev coinor-libclp-dev libboost-dev gnuplot-nox fonts-dejavu-core dataset-fashion-mnist curl"
 case $purpose in
   test) packages="$packages libgtest-dev clang" ;;
   bench) packages="$packages libbenchmark-dev" ;;
   # Versions by name: another clang-format would format otherwise, another clang-tidy find other things.
   lint) packages="$libtorch_packages clang-format-14 clang-tidy-14 shellcheck" ;;
   docs) packages=doxygen ;;
-  python) packages="ca-certificates python3-pip python3-dev dataset-fashion-mnist" ;;
+  python) packages="$libtorch_packages python3-dev dataset-fashion-mnist" ;;
+  library) packages=$libtorch_packages ;;
   demo | readers) ;;
-  *) fail "bootstrap.sh does not know the purpose '$purpose'; expected demo, test, bench, lint or docs" ;;
+  *) fail "bootstrap.sh does not know the purpose '$purpose'; expected demo, test, bench, lint, docs or library" ;;
 esac
 
 install_system_packages() {
@@ -93,7 +98,7 @@ python_with_pip() {
       return
     fi
   done
-  fail "no python3 with pip was found; expected Debian's python3-pip"
+  fail "no python3 with pip was found; expected one, as Debian's python3-pip"
 }
 
 # Into a folder beside its place, then renamed: an interrupted installation leaves nothing that looks like one.
@@ -175,7 +180,13 @@ libtorch() {
   echo "$target"
 }
 
-install_system_packages
+if command -v apt-get >/dev/null 2>&1; then
+  install_system_packages
+else
+  # shellcheck source=cmake/without-apt.sh
+  . "$(dirname "$0")/without-apt.sh"
+  expect_installed
+fi
 [ "$purpose" = docs ] && exit
 if [ "$purpose" = readers ]; then
   python_readers

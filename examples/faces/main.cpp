@@ -2,8 +2,8 @@
 #include <iostream>
 
 #include "faces/command_line.hpp"
+#include "support/process/environment.hpp"
 #include "support/process/error.hpp"
-#include "support/process/threads.hpp"
 
 namespace {
 
@@ -13,7 +13,7 @@ int run(int argc, char** argv) {
   const std::optional<FacesArguments> arguments = read_faces_command_line(argc, argv);
   if (!arguments) return 0;
   if (const auto* training = std::get_if<FaceTrainArguments>(&*arguments)) {
-    wait_without_spinning(argv);
+    restart_for_training(argv);
     return train_faces(*training, *progress_on_stdout());
   }
   verify(std::get<VerifyArguments>(*arguments), std::cout);

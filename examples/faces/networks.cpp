@@ -13,6 +13,7 @@
 #include <array>
 
 #include "support/process/error.hpp"
+#include "training/models/normalisation.hpp"
 
 namespace mma::examples {
 namespace {
@@ -61,13 +62,16 @@ class IrBlock : public torch::nn::Module {
         conv2_(register_module("conv2", convolution(out, out, 3, stride))),
         bn3_(register_module("bn3", BatchNorm2d(out))) {
     if (stride != 1 || in != out) {
-      downsample_ = register_module("downsample", Sequential(convolution(in, out, 1, stride), BatchNorm2d(out)));
+      downsample_ = convolution(in, out, 1, stride);
+      downsample_norm_ = BatchNorm2d(out);
+      register_module("downsample", Sequential(downsample_, downsample_norm_));
     }
   }
 
   at::Tensor forward(const at::Tensor& input) {
-    const at::Tensor hidden = prelu_(bn2_(conv1_(bn1_(input))));
-    return bn3_(conv2_(hidden)).add_(downsample_ ? downsample_->forward(input) : input);
+    const at::Tensor hidden = prelu_(batch_norm(bn2_, conv1_(batch_norm(bn1_, input))));
+    const at::Tensor shortcut = downsample_ ? batch_norm(downsample_norm_, downsample_(input)) : input;
+    return batch_norm_add(bn3_, conv2_(hidden), shortcut);
   }
 
  private:
@@ -77,7 +81,8 @@ class IrBlock : public torch::nn::Module {
   PReLU prelu_;
   Conv2d conv2_;
   BatchNorm2d bn3_;
-  Sequential downsample_{nullptr};
+  Conv2d downsample_{nullptr};
+  BatchNorm2d downsample_norm_{nullptr};
 };
 
 /// insightface's IResNet.
@@ -105,9 +110,9 @@ class IrNetwork : public EmbeddingNetwork {
   }
 
   at::Tensor forward(const at::Tensor& images) override {
-    at::Tensor hidden = prelu_(bn1_(conv1_(images)));
+    at::Tensor hidden = prelu_(batch_norm(bn1_, conv1_(images)));
     for (Sequential& layer : layers_) hidden = layer->forward(hidden);
-    hidden = bn2_(hidden);
+    hidden = batch_norm(bn2_, hidden);
     if (dropout_ > 0) hidden = at::dropout(hidden, dropout_, is_training());
     return features_(fc_(hidden.flatten(1)));
   }

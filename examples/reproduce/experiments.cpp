@@ -157,6 +157,11 @@ void add_rows_of_study(Experiment& study, const std::string& model,
   }
 }
 
+const std::vector<LayerColumn> narrow_vgg_layers = {
+    {"block 3", "features.11"}, {"block 4", "features.18"}, {"block 5", "features.25"}, {"classifier", ""}};
+const std::vector<std::string> narrow_vgg_at_full = {"--limit-train", "5000", "--limit-test", "5000",
+                                                     "--epochs",      "15",   "--batch",      "64"};
+
 /// Small enough for cores of a CPU.
 Experiment study() {
   Experiment study = {
@@ -164,17 +169,14 @@ Experiment study() {
       .title = "Study for two cores: VGG11-BN-narrow on 5,000 images of CIFAR-100",
       .kind = ExperimentKind::Study,
       .rows = {},
-      .layers = {{"block 3", "features.11"},
-                 {"block 4", "features.18"},
-                 {"block 5", "features.25"},
-                 {"classifier", ""}},
+      .layers = narrow_vgg_layers,
       .note =
           "15 epochs on 5,000 training images, tested on 5,000; the seed draws both. Angles: of the last convolution "
           "of blocks 3, 4 and 5, and of the classifier.",
       .of_paper = false};
   add_rows_of_study(study, "vgg11-bn-narrow",
                     {{"none", "none"}, {"MMA", "mma"}, {"orthogonal", "orthogonal"}, {"MHE (s=2)", "mhe-s2"}}, {},
-                    {"--limit-train", "5000", "--limit-test", "5000", "--epochs", "15", "--batch", "64"});
+                    narrow_vgg_at_full);
   return study;
 }
 
@@ -200,6 +202,37 @@ Experiment study_resnet20() {
        "0.1"},
       {"--limit-train", "10000", "--limit-test", "5000", "--epochs", "15", "--batch", "64", "--warm-up", "1"});
   return study;
+}
+
+/// Whether MMA asks for another weight decay than the one that a user has found.
+Experiment weight_decay() {
+  Experiment grid = {
+      .name = "weight-decay",
+      .title = "Weight decay beside MMA's coefficient: VGG11-BN-narrow on 5,000 images of CIFAR-100",
+      .rows = {},
+      .layers = narrow_vgg_layers,
+      .note =
+          "The study's protocol. Each difference is to no regularizer at the same weight decay. Angles: of the last "
+          "convolution of blocks 3, 4 and 5, and of the classifier.",
+      .of_paper = false};
+  for (const char* decay : {"1e-4", "5e-4", "2.5e-3"}) {
+    const size_t none = grid.rows.size();
+    for (const char* coefficient : {"0", "0.07", "0.2"}) {
+      const bool with_mma = grid.rows.size() > none;
+      Variant variant = {.words = {"--model", "vgg11-bn-narrow", "--dataset", "cifar100", "--weight-decay", decay,
+                                   "--regularizer", with_mma ? "mma" : "none"},
+                         .at_full = narrow_vgg_at_full,
+                         .folder = c10::str("vgg11-bn-narrow-cifar100-decay-", decay, "-mma-", coefficient),
+                         .threads = 1};
+      if (with_mma) variant.words.insert(variant.words.end(), {"--coefficient", coefficient});
+      ExperimentRow row = {
+          c10::str("weight decay ", decay, ", ", with_mma ? "MMA " : "none", with_mma ? coefficient : ""),
+          std::move(variant)};
+      if (with_mma) row.baseline = none;
+      grid.rows.push_back(std::move(row));
+    }
+  }
+  return grid;
 }
 
 /// What MMA adds to baselines that are as good as the best public ones.
@@ -253,6 +286,7 @@ const std::vector<Experiment>& experiments() {
       curves("figure6", "Figure 6: test accuracy over the training of ResNet56 on CIFAR-100", "table5-resnet56"),
       study(),
       study_resnet20(),
+      weight_decay(),
       strong()};
   return all;
 }

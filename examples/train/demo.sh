@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains ResNet20 on Fashion-MNIST without and with MMA regularization, prints both beside each other and draws them.
 # Usage: demo.sh MMA_TRAIN [OUT]. Interrupted, it goes on where it stopped; a finished demo in OUT stays until the new
-# one is complete.
+# one is complete. MMA_FASHION_MNIST: the folder of Fashion-MNIST's four files, where Debian's package is not there.
 set -euo pipefail
 
 mma_train=$(realpath "$1")
@@ -9,6 +9,9 @@ out=${2:-runs/demo}
 out=${out%/}
 new=$out.unfinished
 options="--model resnet20 --dataset fashion-mnist --limit-train 10000 --limit-test 2500 --epochs 8 --batch 64 --threads 2"
+if [ -n "${MMA_FASHION_MNIST:-}" ]; then
+  options="$options --data $(realpath "$MMA_FASHION_MNIST")"
+fi
 
 if [ -e "$out" ] && [ ! -e "$out/options" ]; then
   echo "demo: $out is not an earlier demo: name another folder" >&2

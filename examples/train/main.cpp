@@ -1,8 +1,8 @@
 // mma-train: trains image classifiers with and without MMA regularization, resumes, evaluates and compares them.
 #include <iostream>
 
+#include "support/process/environment.hpp"
 #include "support/process/error.hpp"
-#include "support/process/threads.hpp"
 #include "train/command_line.hpp"
 #include "train/compare.hpp"
 #include "train/evaluate.hpp"
@@ -24,7 +24,7 @@ int run(int argc, char** argv) {
     export_weights(RunFolder{*arguments->run.out}.checkpoint(), *arguments->run.exported);
     return 0;
   }
-  wait_without_spinning(argv);
+  restart_for_training(argv);
   if (!arguments->evaluate) return train(arguments->run, *progress_on_stdout());
   evaluate_weights(*arguments, std::cout);
   return 0;

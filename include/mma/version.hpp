@@ -1,4 +1,4 @@
-// The version of the library, and the only place where it is written: CMake reads it from here.
+// The version of the library, which CMake reads from here.
 #pragma once
 
 #include <string_view>
@@ -7,6 +7,6 @@
 namespace mma {
 
 /// Major.minor.patch of the library.
-inline constexpr std::string_view version = "0.1.0";
+inline constexpr std::string_view version = "0.2.0";
 
 }  // namespace mma

@@ -24,6 +24,10 @@ inline at::Tensor where(const at::Tensor& condition, const at::Tensor& self, con
   return at::empty(sizes, condition.options().dtype(at::result_type(self, other)));
 }
 
+inline at::Tensor cdist(const at::Tensor& first, const at::Tensor& second, double, std::optional<int64_t>) {
+  return at::empty({first.size(0), first.size(1), second.size(1)}, first.options());
+}
+
 inline at::Tensor& abs_out(const at::Tensor& self, at::Tensor& out) {
   out.resize_(self.sizes());
   return out;
@@ -44,6 +48,7 @@ inline at::Tensor& logical_and_out(const at::Tensor& self, const at::Tensor& oth
 
 TORCH_LIBRARY_IMPL(aten, Meta, library) {
   library.impl("index_select", &meta_kernels::index_select);
+  library.impl("_cdist_forward", &meta_kernels::cdist);
   library.impl("abs.out", &meta_kernels::abs_out);
   library.impl("nan_to_num.out", &meta_kernels::nan_to_num_out);
   library.impl("logical_and.out", &meta_kernels::logical_and_out);

@@ -1,5 +1,6 @@
 // The engine in LibTorch's operations, as a GPU would see it: nothing waits for the device, a pass over a network has
-// no more launches than the paper's formula, one over a matrix few more, and its gradient can be differentiated again.
+// no more launches than the paper's formula, one over a matrix only those of what the formula lacks, and its gradient
+// can be differentiated again.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -150,9 +151,11 @@ TEST_P(LaunchesOfOne, AreFewWhateverItsShapeAndObjective) {
   mma::benchmarks::Weights weights{at::zeros({n, d}, at::kMeta).requires_grad_()};
   weights[0].mutable_grad() = at::zeros({n, d}, at::kMeta);
   const size_t formula = operations::of(mma::benchmarks::paper_step(weights)).size();
-  // What the formula does not do: a search without cancellation, duplicates that part, zero rows and NaN, and an exact
-  // angle; for lines also the nearer end. Not more than this, so that no launch comes back unseen.
-  const std::vector<size_t> more{30, 41, 33, 37, 48};
+  // Beyond the formula: 18 of the two angles part duplicates, the rest is an exact angle, zero rows and NaN; for lines
+  // the nearer end, with many rows products that cancel nothing. Not more than this, so that no launch comes back
+  // unseen.
+  const bool few_rows = n * n <= portable::few_pairs && n * n * d <= portable::few_numbers;
+  const std::vector<int> more = few_rows ? std::vector{11, 20, -4, 0, 8} : std::vector{22, 32, 7, 11, 20};
   for (size_t k = 0; k < objectives().size(); ++k) {
     const Plan plan{{{weights[0].detach(), 0}}, objectives()[k]};
     const std::vector<at::Tensor> gradients{weights[0].grad()};
@@ -164,7 +167,7 @@ TEST_P(LaunchesOfOne, AreFewWhateverItsShapeAndObjective) {
     const size_t gradient = operations::of([&] { engine->add_gradient(found, gradients, factors, 1); }).size();
     std::cout << n << " x " << d << ", objective " << k << ": formula " << formula << ", making the engine " << made
               << ", find " << search << ", gradient " << gradient << "\n";
-    EXPECT_LE(search + gradient, formula + more[k]);
+    EXPECT_LE(static_cast<int>(search + gradient), static_cast<int>(formula) + more[k]);
   }
 }
 

@@ -102,13 +102,14 @@ inline double minimal_angle_loss(const at::Tensor& matrix) {
   return static_cast<double>(-sum / static_cast<Real>(matrix.size(0)));
 }
 
-/// Adds strength * d theta(w, v) / d w to gradient: -(v^ - w^ cos) / (|w| sin), the derivation of Eq 8.
+/// Adds strength * d theta(w, v) / d w to gradient: -(v^ - w^ cos) / (|w| sin), the derivation of Eq 8. By v^ - w^, of
+/// which no digits are lost where the two are near: v^ - w^ cos = (v^ - w^) + w^ (1 - cos), 1 - cos = |v^ - w^|^2 / 2.
 inline void add_angle_gradient(const std::vector<Real>& w, const std::vector<Real>& v, Real strength,
                                std::vector<Real>& gradient) {
   const std::vector<Real> a = unit(w), b = unit(v);
-  const Real c = cosine(a, b), sine = std::sqrt((1 - c) * (1 + c)), length = norm(w);
+  const Real apart = length_of_sum(a, b, -1), sine = apart * length_of_sum(a, b, 1) / 2, length = norm(w);
   for (size_t k = 0; k < w.size(); ++k) {
-    gradient[k] -= strength * (b[k] - c * a[k]) / (length * sine);
+    gradient[k] -= strength * (b[k] - a[k] + a[k] * apart * apart / 2) / (length * sine);
   }
 }
 

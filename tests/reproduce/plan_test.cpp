@@ -157,18 +157,35 @@ TEST(Plan, OfStrongBaselinesScalesWithTheEpochs) {
   for (const PlannedRun& run : plan.runs) EXPECT_EQ(std::ranges::count(run.begin, "--epochs"), 1) << run.name;
 }
 
+TEST(Plan, OfWeightDecayIsAGridOfNine) {
+  const Plan plan = make_plan(experiments_named({"weight-decay"}), options(Scale::full, {123}));
+  ASSERT_EQ(plan.runs.size(), 9u);
+  std::set<std::pair<double, double>> seen;
+  for (const PlannedRun& run : plan.runs) {
+    const Settings& settings = run.settings;
+    seen.emplace(settings.weight_decay, settings.regularizer == "none" ? 0 : settings.coefficient);
+    EXPECT_EQ(settings.limit_train, 5000) << run.name;
+  }
+  std::set<std::pair<double, double>> expected;
+  for (const double decay : {1e-4, 5e-4, 2.5e-3}) {
+    for (const double coefficient : {0.0, 0.07, 0.2}) expected.emplace(decay, coefficient);
+  }
+  EXPECT_EQ(seen, expected);
+}
+
 TEST(Plan, RefusesAnUnknownTable) {
   EXPECT_EQ(error_of([] {
               experiments_named({"table2", "table9"});
             }),
             "'table9' is none of what can be repeated: table2, table3, table4, table5, table6, figure1, figure3, "
-            "figure4, figure5, figure6, study, study-resnet20, strong, all");
+            "figure4, figure5, figure6, study, study-resnet20, weight-decay, strong, all");
 }
 
 TEST(Plan, HasAllOfThePaperWithoutWhatIsOurs) {
   const auto all = experiments_named({"all"});
-  EXPECT_EQ(all.size(), experiments().size() - 3);
-  EXPECT_EQ(experiments_named({"all", "table2", "study", "study-resnet20", "strong"}).size(), experiments().size());
+  EXPECT_EQ(all.size(), experiments().size() - 4);
+  EXPECT_EQ(experiments_named({"all", "table2", "study", "study-resnet20", "weight-decay", "strong"}).size(),
+            experiments().size());
 }
 
 TEST(TimeLeft, GrowsWithTheCostOfTheSameNetwork) {

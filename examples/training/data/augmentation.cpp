@@ -2,6 +2,7 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/add.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
@@ -19,7 +20,7 @@ namespace {
 constexpr int64_t before_first_step = -1;
 
 /// One number a channel, to broadcast over [B, C, H, W].
-at::Tensor by_channel(const std::vector<double>& values, at::Device device) {
+at::Tensor by_channel(const std::vector<double>& values, const at::Device& device) {
   return at::tensor(values, at::kFloat).to(device).view({1, -1, 1, 1});
 }
 
@@ -38,13 +39,19 @@ at::Tensor epoch_order(int64_t count, uint64_t seed, int64_t epoch) {
                       at::TensorOptions(at::kLong));
 }
 
-at::Tensor normalised(const at::Tensor& images, const std::vector<double>& mean, const std::vector<double>& deviation) {
+Normalisation::Normalisation(const std::vector<double>& mean, const std::vector<double>& deviation,
+                             const at::Device& device) {
   std::vector<double> scale(mean.size()), shift(mean.size());
   for (size_t channel = 0; channel < mean.size(); ++channel) {
     scale[channel] = 1 / (255 * deviation[channel]);
     shift[channel] = -mean[channel] / deviation[channel];
   }
-  return images.to(at::kFloat).mul_(by_channel(scale, images.device())).add_(by_channel(shift, images.device()));
+  scale_ = by_channel(scale, device);
+  shift_ = by_channel(shift, device);
+}
+
+at::Tensor normalised(const at::Tensor& images, const Normalisation& by, at::MemoryFormat format) {
+  return images.to(at::kFloat, /*non_blocking=*/false, /*copy=*/false, format).mul_(by.scale_).add_(by.shift_);
 }
 
 at::Tensor drawn_crops(int64_t count, int64_t padding, uint64_t seed, int64_t epoch, int64_t step) {
@@ -58,18 +65,13 @@ at::Tensor drawn_crops(int64_t count, int64_t padding, uint64_t seed, int64_t ep
 at::Tensor cropped_and_flipped(const at::Tensor& images, int64_t padding, const at::Tensor& crops) {
   const int64_t batch = images.size(0), height = images.size(2), width = images.size(3);
   const at::Tensor padded = at::constant_pad_nd(images, {padding, padding, padding, padding}, 0);
-  const at::Tensor drawn = crops.to(images.device()).unsqueeze(2);  // [3, B, 1]
+  const at::Tensor drawn = crops.unsqueeze(2);  // [3, B, 1]
   const at::Tensor x = at::arange(width, drawn.options());
-  const at::Tensor rows = drawn[0] + at::arange(height, drawn.options());               // [B, H]
-  const at::Tensor columns = drawn[1] + at::where(drawn[2] == 1, width - 1 - x, x);     // [B, W]
-  const at::Tensor pixels = rows.unsqueeze(2) * padded.size(3) + columns.unsqueeze(1);  // [B, H, W]
+  const at::Tensor rows = drawn[0] + at::arange(height, drawn.options());                                // [B, H]
+  const at::Tensor columns = drawn[1] + at::where(drawn[2] == 1, width - 1 - x, x);                      // [B, W]
+  const at::Tensor pixels = at::add(columns.unsqueeze(1), rows.unsqueeze(2), /*alpha=*/padded.size(3));  // [B, H, W]
   const at::Tensor index = pixels.view({batch, 1, height * width}).expand({-1, images.size(1), -1});
   return at::gather(padded.flatten(2), 2, index).view(images.sizes());
-}
-
-at::Tensor randomly_cropped_and_flipped(const at::Tensor& images, int64_t padding, uint64_t seed, int64_t epoch,
-                                        int64_t step) {
-  return cropped_and_flipped(images, padding, drawn_crops(images.size(0), padding, seed, epoch, step));
 }
 
 }  // namespace mma::examples

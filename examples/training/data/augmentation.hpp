@@ -17,8 +17,19 @@ at::Generator generator_of(uint64_t seed, int64_t epoch, int64_t step, RandomStr
 /// The order of an epoch: a permutation of 0..count-1, int64 on the CPU, from (seed, epoch) alone.
 at::Tensor epoch_order(int64_t count, uint64_t seed, int64_t epoch);
 
-/// float32 [B, C, H, W]: (pixel / 255 - mean) / deviation, on the images' device.
-at::Tensor normalised(const at::Tensor& images, const std::vector<double>& mean, const std::vector<double>& deviation);
+/// (pixel / 255 - mean) / deviation, as pixel * scale + shift of each channel.
+class Normalisation {
+ public:
+  /// On the device, so that nothing is copied there at a step.
+  Normalisation(const std::vector<double>& mean, const std::vector<double>& deviation, const at::Device& device);
+
+ private:
+  friend at::Tensor normalised(const at::Tensor& images, const Normalisation& by, at::MemoryFormat format);
+  at::Tensor scale_, shift_;  ///< to broadcast over [B, C, H, W]
+};
+
+/// float32 [B, C, H, W] of uint8, on their device.
+at::Tensor normalised(const at::Tensor& images, const Normalisation& by, at::MemoryFormat format);
 
 /// Where a batch is cropped and which images are mirrored: int64 [3, B], the rows are the top edge and the left edge in
 /// the padded image, both 0..2 * padding, and 1 for a mirrored image. On the CPU, from (seed, epoch, step) alone.
@@ -27,9 +38,5 @@ at::Tensor drawn_crops(int64_t count, int64_t padding, uint64_t seed, int64_t ep
 /// Pads each image with `padding` black pixels, cuts it back to its size at its crop, then mirrors it left to right if
 /// so drawn. Same shape and dtype, on the images' device.
 at::Tensor cropped_and_flipped(const at::Tensor& images, int64_t padding, const at::Tensor& crops);
-
-/// Both together: the usual augmentation for small images, uint8 in, uint8 out.
-at::Tensor randomly_cropped_and_flipped(const at::Tensor& images, int64_t padding, uint64_t seed, int64_t epoch,
-                                        int64_t step);
 
 }  // namespace mma::examples

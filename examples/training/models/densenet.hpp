@@ -17,7 +17,7 @@ class DenseLayer : public torch::nn::Module {
       : bn1_(register_module("bn1", BatchNorm2d(in))),
         conv1_(register_module("conv1", convolution(in, growth, 3, 1))) {}
 
-  at::Tensor forward(const at::Tensor& input) { return at::cat({input, conv1_(bn1_(input).relu_())}, 1); }
+  at::Tensor forward(const at::Tensor& input) { return at::cat({input, conv1_(batch_norm_relu(bn1_, input))}, 1); }
 
  private:
   BatchNorm2d bn1_;
@@ -31,7 +31,7 @@ class Transition : public torch::nn::Module {
       : bn1_(register_module("bn1", BatchNorm2d(width))),
         conv1_(register_module("conv1", convolution(width, width, 1, 1))) {}
 
-  at::Tensor forward(const at::Tensor& input) { return at::avg_pool2d(conv1_(bn1_(input).relu_()), 2); }
+  at::Tensor forward(const at::Tensor& input) { return at::avg_pool2d(conv1_(batch_norm_relu(bn1_, input)), 2); }
 
  private:
   BatchNorm2d bn1_;
@@ -58,7 +58,7 @@ class DenseNet : public ImageClassifier {
   at::Tensor forward(const at::Tensor& images) override {
     at::Tensor hidden = trans1_->forward(dense1_->forward(conv1_(images)));
     hidden = dense3_->forward(trans2_->forward(dense2_->forward(hidden)));
-    return fc_(global_average(bn_(hidden).relu_()));
+    return fc_(global_average(batch_norm_relu(bn_, hidden)));
   }
 
  private:

@@ -12,6 +12,7 @@
 #include <cmath>
 
 #include "training/models/network.hpp"
+#include "training/models/normalisation.hpp"
 
 namespace mma::examples {
 

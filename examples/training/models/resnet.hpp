@@ -14,14 +14,16 @@ class BasicBlock : public torch::nn::Module {
         conv2_(register_module("conv2", convolution(out, out, 3, 1))),
         bn2_(register_module("bn2", BatchNorm2d(out))) {
     if (stride != 1 || in != out) {
-      downsample_ = register_module("downsample", Sequential(convolution(in, out, 1, stride), BatchNorm2d(out)));
+      downsample_ = convolution(in, out, 1, stride);
+      downsample_norm_ = BatchNorm2d(out);
+      register_module("downsample", Sequential(downsample_, downsample_norm_));
     }
   }
 
   at::Tensor forward(const at::Tensor& input) {
-    const at::Tensor shortcut = downsample_ ? downsample_->forward(input) : input;
-    const at::Tensor hidden = bn1_(conv1_(input)).relu_();
-    return bn2_(conv2_(hidden)).add_(shortcut).relu_();
+    const at::Tensor shortcut = downsample_ ? batch_norm(downsample_norm_, downsample_(input)) : input;
+    const at::Tensor hidden = batch_norm_relu(bn1_, conv1_(input));
+    return batch_norm_add_relu(bn2_, conv2_(hidden), shortcut);
   }
 
  private:
@@ -29,7 +31,8 @@ class BasicBlock : public torch::nn::Module {
   BatchNorm2d bn1_;
   Conv2d conv2_;
   BatchNorm2d bn2_;
-  Sequential downsample_{nullptr};
+  Conv2d downsample_{nullptr};
+  BatchNorm2d downsample_norm_{nullptr};
 };
 
 /// He et al's ResNet for small images: 6 * blocks + 2 layers.
@@ -46,7 +49,7 @@ class ResNet : public ImageClassifier {
   }
 
   at::Tensor forward(const at::Tensor& images) override {
-    const at::Tensor hidden = layer1_->forward(bn1_(conv1_(images)).relu_());
+    const at::Tensor hidden = layer1_->forward(batch_norm_relu(bn1_, conv1_(images)));
     return fc_(global_average(layer3_->forward(layer2_->forward(hidden))));
   }
 

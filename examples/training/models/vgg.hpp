@@ -6,6 +6,7 @@
 #include <torch/nn/modules/pooling.h>
 
 #include <array>
+#include <vector>
 
 #include "training/models/layers.hpp"
 
@@ -21,36 +22,52 @@ struct VggShape {
 class Vgg : public ImageClassifier {
  public:
   Vgg(int64_t channels, int64_t classes, const VggShape& shape)
-      : features_(register_module("features", features(channels, shape))),
+      : features_(register_module("features", Sequential())),
         classifier_(register_module("classifier", Linear(shape.width.back(), classes))) {
+    add_features(channels, shape);
     initialise_convolutions(*this);
     torch::nn::init::normal_(classifier_->weight, 0, 0.01);
     torch::nn::init::zeros_(classifier_->bias);
   }
 
   at::Tensor forward(const at::Tensor& images) override {
-    return classifier_(global_average(features_->forward(images)));
+    at::Tensor hidden = images;
+    for (Layer& layer : layers_) {
+      hidden = layer.convolution(hidden);
+      hidden = layer.pooled ? batch_norm_relu_max_pool(layer.norm, hidden, layer.ceil_mode)
+                            : batch_norm_relu(layer.norm, hidden);
+    }
+    return classifier_(global_average(hidden));
   }
 
  private:
-  static Sequential features(int64_t channels, const VggShape& shape) {
-    Sequential features;
+  /// A convolution with what follows it.
+  struct Layer {
+    Conv2d convolution;
+    BatchNorm2d norm;
+    bool pooled, ceil_mode;
+  };
+
+  /// The layers, and in `features` the modules that give their tensors the zoos' numbers.
+  void add_features(int64_t channels, const VggShape& shape) {
     for (size_t stage = 0; stage < shape.depth.size(); ++stage) {
       const int64_t width = shape.width[stage];
       for (int i = 0; i < shape.depth[stage]; ++i) {
-        features->push_back(Conv2d(Conv2dOptions(channels, width, 3).padding(1)));
-        features->push_back(BatchNorm2d(width));
-        features->push_back(torch::nn::ReLU(torch::nn::ReLUOptions(/*inplace=*/true)));
+        layers_.push_back({Conv2d(Conv2dOptions(channels, width, 3).padding(1)), BatchNorm2d(width), false, false});
+        features_->push_back(layers_.back().convolution);
+        features_->push_back(layers_.back().norm);
+        features_->push_back(torch::nn::ReLU());
         channels = width;
       }
       // Images of 16 to 31 pixels arrive at the last pooling as one pixel: rounding up leaves it as it is.
-      const bool last = stage + 1 == shape.depth.size();
-      features->push_back(torch::nn::MaxPool2d(torch::nn::MaxPool2dOptions(2).ceil_mode(last)));
+      layers_.back().pooled = true;
+      layers_.back().ceil_mode = stage + 1 == shape.depth.size();
+      features_->push_back(torch::nn::MaxPool2d(2));
     }
-    return features;
   }
 
   Sequential features_;
+  std::vector<Layer> layers_;
   Linear classifier_;
 };
 

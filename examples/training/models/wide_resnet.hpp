@@ -24,8 +24,8 @@ class PreActivationBlock : public torch::nn::Module {
   }
 
   at::Tensor forward(const at::Tensor& input) {
-    const at::Tensor active = bn1_(input).relu_();
-    at::Tensor hidden = bn2_(conv1_(active)).relu_();
+    const at::Tensor active = batch_norm_relu(bn1_, input);
+    at::Tensor hidden = batch_norm_relu(bn2_, conv1_(active));
     if (dropout_ > 0) hidden = at::dropout(hidden, dropout_, is_training());
     return conv2_(hidden).add_(shortcut_ ? shortcut_(active) : input);
   }
@@ -55,7 +55,7 @@ class WideResNet : public ImageClassifier {
 
   at::Tensor forward(const at::Tensor& images) override {
     const at::Tensor hidden = block2_->forward(block1_->forward(conv1_(images)));
-    return fc_(global_average(bn1_(block3_->forward(hidden)).relu_()));
+    return fc_(global_average(batch_norm_relu(bn1_, block3_->forward(hidden))));
   }
 
  private:

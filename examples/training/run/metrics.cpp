@@ -29,13 +29,18 @@ constexpr int64_t most = std::numeric_limits<int64_t>::max();
 double Hits::top1_percent() const { return percent(top1, images); }
 double Hits::top5_percent() const { return percent(top5, images); }
 
-void count_hits(const at::Tensor& logits, const at::Tensor& labels, Hits& hits) {
+void HitCounter::add(const at::Tensor& logits, const at::Tensor& labels) {
   const at::Tensor of_label = logits.gather(1, labels.unsqueeze(1));
   const at::Tensor rank = logits.lt(of_label).logical_not().sum(1);  // NaN compares false: it stands above
-  const at::Tensor counts = at::stack({rank.le(1).sum(), rank.le(5).sum()}).cpu();
-  hits.top1 += counts[0].item<int64_t>();
-  hits.top5 += counts[1].item<int64_t>();
-  hits.images += labels.size(0);
+  const at::Tensor counts = at::stack({rank.le(1).sum(), rank.le(5).sum()});
+  top1_and_top5_ = top1_and_top5_.defined() ? top1_and_top5_ + counts : counts;
+  images_ += labels.size(0);
+}
+
+Hits HitCounter::hits() const {
+  if (!top1_and_top5_.defined()) return {};
+  const at::Tensor counts = top1_and_top5_.cpu();
+  return {counts[0].item<int64_t>(), counts[1].item<int64_t>(), images_};
 }
 
 double AngleSummary::smallest_minimal_angle() const {

@@ -12,7 +12,6 @@
 
 namespace mma::examples {
 
-/// Hits counted over any number of batches.
 struct Hits {
   int64_t top1 = 0;
   int64_t top5 = 0;
@@ -22,9 +21,20 @@ struct Hits {
   double top5_percent() const;
 };
 
-/// Adds a batch: logits [B, classes], labels int64 [B]. A label's rank counts every class whose logit is not smaller,
-/// so that constant or NaN logits score nothing.
-void count_hits(const at::Tensor& logits, const at::Tensor& labels, Hits& hits);
+/// Hits counted over any number of batches, where the logits are.
+class HitCounter {
+ public:
+  /// Adds a batch: logits [B, classes], labels int64 [B]. A label's rank counts every class whose logit is not smaller,
+  /// so that constant or NaN logits score nothing.
+  void add(const at::Tensor& logits, const at::Tensor& labels);
+
+  /// So far; waits for a GPU.
+  Hits hits() const;
+
+ private:
+  at::Tensor top1_and_top5_;  ///< int64 [2]; undefined before the first batch
+  int64_t images_ = 0;
+};
 
 /// The angles of a network's layers at one time; a layer with fewer than two usable rows has NaN.
 struct AngleSummary {

@@ -5,6 +5,7 @@
 
 #include <ctime>
 #include <fstream>
+#include <future>
 #include <nlohmann/json.hpp>
 
 #include "mma/version.hpp"
@@ -61,10 +62,15 @@ class Run {
   void step();
   void look_at_losses();
   void show();
+  /// The network as it is now, once it is known to be sound.
+  TensorFile snapshot();
   void save();
-  void write_metrics();
-  void write_events();
-  void append_event(const EpochMetrics& metrics);
+  void write_beside_the_next_epoch();
+  /// Waits for what is being written; throws what went wrong there.
+  void finish_writing();
+  void write_metrics(const std::vector<EpochMetrics>& history) const;
+  void write_events(const std::vector<EpochMetrics>& history) const;
+  void append_event(const std::vector<EpochMetrics>& history) const;
   int stop();
   int end();
 
@@ -86,6 +92,7 @@ class Run {
   int64_t steps_at_start_ = 0;
   int64_t images_here_ = 0;  ///< trained on since the epoch began or was resumed
   Clock::time_point images_since_ = Clock::now();
+  std::future<void> writing_;  ///< last, so that it ends before what it writes
 };
 
 Run::Run(RunOrder order, RunRecord record, Training& training, Progress& progress)
@@ -144,7 +151,7 @@ std::string Run::place() const {
                   training_.steps_per_epoch());
 }
 
-void Run::save() {
+TensorFile Run::snapshot() {
   count_seconds();
   look_at_losses();
   if (!training_.weights_are_finite()) {
@@ -153,7 +160,31 @@ void Run::save() {
   }
   TensorFile file;
   file.tensors = training_.state();
+  return file;
+}
+
+void Run::save() {
+  const TensorFile file = snapshot();
+  finish_writing();
   write_checkpoint(folder_.checkpoint(), record_, file);
+}
+
+/// The files of a finished epoch. The tensors are copied: the next epoch changes them in place.
+void Run::write_beside_the_next_epoch() {
+  TensorFile file = snapshot();
+  if (settings().device == "cpu") {
+    for (auto& [name, tensor] : file.tensors) tensor = tensor.clone();
+  }
+  finish_writing();
+  writing_ = std::async(std::launch::async, [this, record = record_, file = std::move(file)] {
+    write_checkpoint(folder_.checkpoint(), record, file);
+    write_metrics(record.history);
+    append_event(record.history);
+  });
+}
+
+void Run::finish_writing() {
+  if (writing_.valid()) writing_.get();
 }
 
 void Run::look_at_losses() {
@@ -233,28 +264,25 @@ bool Run::finish_epoch() {
   record_.history.push_back(metrics);
   position = Position{.epoch = position.epoch + 1};
   training_.set_sums({});
-  save();
-  write_metrics();
-  append_event(metrics);
+  write_beside_the_next_epoch();
   progress_.epoch(metrics, settings().epochs, regularized());
   return true;
 }
 
-void Run::write_metrics() {
-  write_atomically(folder_.metrics_csv(), [&](std::ostream& stream) { write_metrics_csv(stream, record_.history); });
-  write_atomically(folder_.metrics_jsonl(),
-                   [&](std::ostream& stream) { write_metrics_jsonl(stream, record_.history); });
+void Run::write_metrics(const std::vector<EpochMetrics>& history) const {
+  write_atomically(folder_.metrics_csv(), [&](std::ostream& stream) { write_metrics_csv(stream, history); });
+  write_atomically(folder_.metrics_jsonl(), [&](std::ostream& stream) { write_metrics_jsonl(stream, history); });
 }
 
-void Run::write_events() {
-  write_atomically(folder_.events(), [&](std::ostream& stream) { write_event_file(stream, record_.history); });
+void Run::write_events(const std::vector<EpochMetrics>& history) const {
+  write_atomically(folder_.events(), [&](std::ostream& stream) { write_event_file(stream, history); });
 }
 
 /// TensorBoard keeps the file open and reads on: so it grows in place, and only a new part of the run replaces it.
-void Run::append_event(const EpochMetrics& metrics) {
-  if (record_.history.size() == 1) return write_events();
+void Run::append_event(const std::vector<EpochMetrics>& history) const {
+  if (history.size() == 1) return write_events(history);
   std::ofstream stream(folder_.events(), std::ios::binary | std::ios::app);
-  if (!(stream << event_record(metrics) << std::flush)) {
+  if (!(stream << event_record(history.back()) << std::flush)) {
     throw UserError("cannot write to " + folder_.events().string());
   }
 }
@@ -267,6 +295,7 @@ int Run::stop() {
 }
 
 int Run::end() {
+  finish_writing();
   const EpochMetrics& last = record_.history.back();
   if (was_tested(record_.history))
     progress_.say(c10::str("last epoch: top-1 ", percent(last.top1), ", top-5 ", percent(last.top5),
@@ -289,8 +318,8 @@ int Run::end() {
 int Run::go_on() {
   if (!is_there(folder_.config())) write_config();  // the run was killed between its checkpoint and these files
   if (!record_.history.empty()) {
-    write_metrics();
-    write_events();
+    write_metrics(record_.history);
+    write_events(record_.history);
   }
   if (record_.position.epoch >= settings().epochs) {
     progress_.say("the run in " + folder_.path.string() + " is already finished");

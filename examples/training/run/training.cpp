@@ -8,6 +8,7 @@
 #include <ATen/ops/ones.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/record_function.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/GradMode.h>
 #include <c10/util/StringUtil.h>
@@ -20,7 +21,6 @@
 #include "support/process/error.hpp"
 #include "support/terminal/objectives.hpp"
 #include "training/data/augmentation.hpp"
-#include "training/data/autoaugment.hpp"
 #include "training/models/weights.hpp"
 #include "training/run/precision.hpp"
 #include "training/settings/schedule.hpp"
@@ -50,31 +50,6 @@ LabelledImages on_device(const LabelledImages& split, const at::Device& device) 
 
 at::MemoryFormat memory_format(const Settings& settings) {
   return settings.channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
-}
-
-/// The colour that is 0 once it is normalised, as nearly as bytes allow.
-std::vector<int64_t> mean_colour(const Dataset& dataset) {
-  std::vector<int64_t> colour;
-  for (double channel : dataset.mean) colour.push_back(std::clamp<int64_t>(std::llround(255 * channel), 0, 255));
-  return colour;
-}
-
-/// In the order of the AutoAugment paper: crop and mirror, the policy, Cutout.
-at::Tensor augmented(const at::Tensor& images, const Dataset& dataset, const Settings& settings, int64_t epoch,
-                     int64_t step) {
-  const uint64_t seed = settings.seed;
-  at::Tensor result = randomly_cropped_and_flipped(images, settings.padding, seed, epoch, step);
-  if (settings.autoaugment) result = auto_augmented(result, mean_colour(dataset), seed, epoch, step);
-  if (settings.cutout > 0) {
-    const at::Tensor centres = drawn_centres(result.size(0), result.size(2), result.size(3), seed, epoch, step);
-    result = cut_out(result, settings.cutout, centres, mean_colour(dataset));
-  }
-  return result;
-}
-
-/// What the network sees of uint8 images.
-at::Tensor network_input(const at::Tensor& images, const Dataset& dataset, const Settings& settings) {
-  return normalised(images, dataset.mean, dataset.deviation).contiguous(memory_format(settings));
 }
 
 /// The network's answer, in the settings' precision.
@@ -116,7 +91,9 @@ NamedTensors trained_parameters_of(const torch::nn::Module& model) {
 }
 
 /// Keeps what a CUDA graph reads or writes in one place in memory.
-void copy_into(at::Tensor& place, const at::Tensor& batch) { place.defined() ? place.copy_(batch) : place = batch; }
+void copy_into(at::Tensor& place, const at::Tensor& values) {
+  place.defined() ? place.copy_(values) : place = values.clone();
+}
 
 at::Generator generator_of(const std::string& device) {
   return at::globalContext().defaultGenerator(device == "cuda" ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU));
@@ -158,17 +135,18 @@ std::optional<Hits> evaluated(ImageClassifier& model, const Settings& settings, 
   const c10::NoGradGuard no_grad;
   const bool was_training = model.is_training();
   model.eval();
-  std::optional<Hits> hits = Hits();
+  const Normalisation normalisation(dataset.mean, dataset.deviation, split.images.device());
+  HitCounter counter;
+  bool stopped = false;
   const int64_t count = split.labels.size(0);
-  for (int64_t first = 0; first < count && hits; first += evaluation_batch) {
+  for (int64_t first = 0; first < count && !stopped; first += evaluation_batch) {
     const int64_t length = std::min(evaluation_batch, count - first);
-    const at::Tensor images = split.images.narrow(0, first, length);
-    const at::Tensor logits = logits_of(model, network_input(images, dataset, settings), settings);
-    count_hits(logits, split.labels.narrow(0, first, length), *hits);
-    if (stop()) hits.reset();
+    const at::Tensor images = normalised(split.images.narrow(0, first, length), normalisation, memory_format(settings));
+    counter.add(logits_of(model, images, settings), split.labels.narrow(0, first, length));
+    stopped = stop();
   }
   model.train(was_training);
-  return hits;
+  return stopped ? std::nullopt : std::optional(counter.hits());
 }
 
 Training::Training(const Settings& settings, Dataset dataset, const Trainer& trainer)
@@ -186,6 +164,7 @@ Training::Training(const Settings& settings, Dataset dataset, const Trainer& tra
     throw UserError("--cuda-graph holds one kind of step, --refresh-every makes two: leave one of them out");
   }
   if (settings.cuda_graph) captured_ = std::make_unique<CapturedStep>(at::Device(settings.device));
+  batches_.emplace(dataset_, settings);
   use_deterministic_algorithms(settings);
   at::manual_seed(settings.seed);
   model_ = make_network(settings, dataset_, trainer);
@@ -200,50 +179,44 @@ Training::Training(const Settings& settings, Dataset dataset, const Trainer& tra
   set_sums({});
 }
 
-int64_t Training::steps_per_epoch() const { return steps_in_epoch(dataset_.train.labels.size(0), settings_.batch); }
-
 int64_t Training::parameter_count() const {
   int64_t count = 0;
   for (const auto& parameter : model_->parameters()) count += parameter.numel();
   return count;
 }
 
-int64_t Training::images_in_step(int64_t step) const {
-  const int64_t left = dataset_.train.labels.size(0) - step * settings_.batch;
-  return step + 1 == steps_per_epoch() ? left : settings_.batch;
-}
-
-at::Tensor Training::batch_of(int64_t epoch, int64_t step, at::Tensor& labels) {
-  const LabelledImages& split = dataset_.train;
-  if (epoch != epoch_of_order_) {
-    order_ = epoch_order(split.labels.size(0), settings_.seed, epoch).to(split.labels.device());
-    epoch_of_order_ = epoch;
-  }
-  const at::Tensor chosen = order_.narrow(0, step * settings_.batch, images_in_step(step));
-  labels = split.labels.index_select(0, chosen);
-  const at::Tensor images = split.images.index_select(0, chosen);
-  return network_input(augmented(images, dataset_, settings_, epoch, step), dataset_, settings_);
+Batch Training::batch_of(const at::Tensor& drawn, int64_t epoch, int64_t step) const {
+  RECORD_USER_SCOPE("mma.batch");
+  return batches_->batch(drawn, epoch, step);
 }
 
 void Training::step(int64_t epoch, int64_t step) {
-  at::Tensor labels;
-  const at::Tensor images = batch_of(epoch, step, labels);
+  const at::Tensor drawn = batches_->drawn(epoch, step);
   sgd_->set_learning_rate(learning_rate_at(settings_, epoch, step, steps_per_epoch()));
-  if (!captured_ || images.size(0) != settings_.batch) return learn(images, labels);
-  copy_into(captured_images_, images);
-  copy_into(captured_labels_, labels);
-  captured_->run([this] { learn(captured_images_, captured_labels_); });
+  if (!captured_ || drawn.size(1) != settings_.batch) return learn(batch_of(drawn, epoch, step));
+  if (batches_->are_of_the_device_alone()) {
+    copy_into(captured_drawn_, drawn);
+    return captured_->run([&] { learn(batch_of(captured_drawn_, epoch, step)); });
+  }
+  const Batch batch = batch_of(drawn, epoch, step);
+  copy_into(captured_batch_.images, batch.images);
+  copy_into(captured_batch_.labels, batch.labels);
+  captured_->run([this] { learn(captured_batch_); });
 }
 
-void Training::learn(const at::Tensor& images, const at::Tensor& labels) {
+void Training::learn(const Batch& batch) {
   sgd_->zero_grad();
   const at::Tensor loss =
-      at::cross_entropy_loss(training_logits_of(*model_, images, labels, settings_), labels, /*weight=*/{},
-                             at::Reduction::Mean, /*ignore_index=*/-100, settings_.label_smoothing);
+      at::cross_entropy_loss(training_logits_of(*model_, batch.images, batch.labels, settings_), batch.labels,
+                             /*weight=*/{}, at::Reduction::Mean, /*ignore_index=*/-100, settings_.label_smoothing);
   loss.backward();
   const c10::NoGradGuard no_grad;
-  sums_[0] += loss.detach() * images.size(0);
-  if (regularizer_) sums_[1] += regularizer_->accumulate_gradient();
+  sums_[0] += loss.detach() * batch.images.size(0);
+  if (regularizer_) {
+    RECORD_USER_SCOPE("mma.regularizer");
+    sums_[1] += regularizer_->accumulate_gradient();
+  }
+  RECORD_USER_SCOPE("mma.update");
   sgd_->step();
   if (average_) average_->add(*model_);
 }

@@ -7,8 +7,8 @@
 #include <optional>
 
 #include "support/files/tensor_file.hpp"
-#include "training/data/dataset.hpp"
 #include "training/models/network.hpp"
+#include "training/run/batches.hpp"
 #include "training/run/captured_step.hpp"
 #include "training/run/metrics.hpp"
 #include "training/run/sgd.hpp"
@@ -43,9 +43,9 @@ class Training {
   /// or a CUDA graph cannot hold the regularizer.
   Training(const Settings& settings, Dataset dataset, const Trainer& trainer);
 
-  int64_t steps_per_epoch() const;
+  int64_t steps_per_epoch() const { return batches_->steps_per_epoch(); }
   int64_t parameter_count() const;
-  int64_t images_in_step(int64_t step) const;
+  int64_t images_in_step(int64_t step) const { return batches_->images_in_step(step); }
   const Dataset& dataset() const { return dataset_; }
 
   /// Trains on batch `step` of the epoch (both from 0) and adds its losses to the sums.
@@ -69,22 +69,22 @@ class Training {
   void load_state(const TensorFile& file, const std::string& path);
 
  private:
-  at::Tensor batch_of(int64_t epoch, int64_t step, at::Tensor& labels);
+  Batch batch_of(const at::Tensor& drawn, int64_t epoch, int64_t step) const;
   /// Forward, backward, regularizer and update on one batch.
-  void learn(const at::Tensor& images, const at::Tensor& labels);
+  void learn(const Batch& batch);
 
   Settings settings_;
   Dataset dataset_;
+  std::optional<Batches> batches_;
   std::shared_ptr<ImageClassifier> model_;
   std::optional<Sgd> sgd_;
   std::optional<WeightAverage> average_;
   std::optional<Regularizer<AnyObjective>> regularizer_;
   std::optional<Regularizer<>> all_layers_;  ///< for the report: the same layers in every run
   at::Tensor sums_;
-  at::Tensor order_;
-  int64_t epoch_of_order_ = -1;
-  std::unique_ptr<CapturedStep> captured_;        ///< where steps are replayed from a CUDA graph
-  at::Tensor captured_images_, captured_labels_;  ///< what it reads
+  std::unique_ptr<CapturedStep> captured_;  ///< where steps are replayed from a CUDA graph
+  at::Tensor captured_drawn_;               ///< what it reads: the draws, where they alone make a batch,
+  Batch captured_batch_;                    ///< else the batch
 };
 
 }  // namespace mma::examples

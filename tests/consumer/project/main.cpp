@@ -7,6 +7,10 @@
 #include <cmath>
 #include <iostream>
 
+#ifdef MMA_PACKAGE_VERSION
+static_assert(mma::version == MMA_PACKAGE_VERSION, "find_package(mma) and version.hpp disagree");
+#endif
+
 double loss_in_other_unit(const at::Tensor& weight);
 
 int main() {

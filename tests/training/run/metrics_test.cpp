@@ -39,8 +39,9 @@ TEST(Hits, CountTheLabelsRank) {
                                         1., 9., 8., 7., 6., 0.,  //
                                         0., 9., 8., 7., 6., 5.})
                                 .view({4, 6});
-  Hits hits;
-  count_hits(logits, at::tensor({0, 1, 0, 0}, at::kLong), hits);
+  HitCounter counter;
+  counter.add(logits, at::tensor({0, 1, 0, 0}, at::kLong));
+  const Hits hits = counter.hits();
   EXPECT_EQ(hits.top1, 1);
   EXPECT_EQ(hits.top5, 3);
   EXPECT_EQ(hits.images, 4);
@@ -49,17 +50,21 @@ TEST(Hits, CountTheLabelsRank) {
 }
 
 TEST(Hits, AddUpOverBatches) {
-  Hits hits;
+  HitCounter counter;
+  EXPECT_EQ(counter.hits().images, 0);
   const at::Tensor right = at::tensor({1., 0.}).view({1, 2});
-  for (int64_t label : {0, 1, 0}) count_hits(right, at::tensor({label}, at::kLong), hits);
+  for (int64_t label : {0, 1, 0}) counter.add(right, at::tensor({label}, at::kLong));
+  const Hits hits = counter.hits();
+  EXPECT_EQ(hits.images, 3);
   EXPECT_EQ(hits.top1, 2);
   EXPECT_EQ(hits.top5, 3);  // of two classes every label is among the best five
 }
 
 TEST(Hits, AreNoneForConstantOrNanLogits) {
-  Hits hits;
-  count_hits(at::zeros({2, 6}), at::zeros({2}, at::kLong), hits);
-  count_hits(at::full({2, 6}, std::nan("")), at::zeros({2}, at::kLong), hits);
+  HitCounter counter;
+  counter.add(at::zeros({2, 6}), at::zeros({2}, at::kLong));
+  counter.add(at::full({2, 6}, std::nan("")), at::zeros({2}, at::kLong));
+  const Hits hits = counter.hits();
   EXPECT_EQ(hits.top1, 0);
   EXPECT_EQ(hits.top5, 0);
 }

@@ -4,33 +4,20 @@
 #include <ATen/Context.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/matmul.h>
-#include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
 #include <gtest/gtest.h>
 #include <torch/cuda.h>
 
 #include "support/process/error.hpp"
+#include "tiny_training.hpp"
 #include "training/models/networks.hpp"
 #include "training/run/precision.hpp"
 
 namespace mma::examples {
 namespace {
 
-/// 20 noisy pictures whose brightness tells their class: three batches of 8, the last one has 4.
-Dataset tiny_dataset() {
-  at::manual_seed(3);
-  Dataset dataset;
-  dataset.name = "tiny";
-  dataset.classes = 10;
-  dataset.mean = {0.5, 0.5, 0.5};
-  dataset.deviation = {0.25, 0.25, 0.25};
-  for (LabelledImages* split : {&dataset.train, &dataset.test}) {
-    split->labels = at::randint(10, {20}, at::kLong);
-    split->images =
-        (split->labels.view({-1, 1, 1, 1}) * 20 + at::randint(32, {20, 3, 32, 32}, at::kLong)).to(at::kByte);
-  }
-  return dataset;
-}
+using tests::tiny_dataset;
+using tests::tiny_settings;
 
 constexpr int64_t steps_per_epoch = 3;
 
@@ -40,21 +27,6 @@ const Trainer& trainer() {
                                     return make_model(settings.model, image, classes, settings.dropout);
                                   }};
   return trainer;
-}
-
-Settings tiny_settings(const std::string& device = "cpu") {
-  Settings settings;
-  settings.model = "resnet20";
-  settings.dataset = "tiny";
-  settings.coefficient = 0.03;
-  settings.epochs = 4;
-  settings.batch = 8;
-  settings.learning_rate = 0.1;
-  settings.milestones = {3};
-  settings.momentum = 0.9;
-  settings.weight_decay = 1e-4;
-  settings.device = device;
-  return settings;
 }
 
 /// Trains from one step to before another, counted over all epochs; the cross-entropy of each epoch's steps.

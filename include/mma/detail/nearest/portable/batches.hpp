@@ -22,6 +22,12 @@
 
 namespace mma::detail::nearest::portable {
 
+/// t[begin, begin + count) along its first dimension, t itself where that is all of it: a view costs the host's time,
+/// which is what a small matrix costs.
+inline at::Tensor span_of(const at::Tensor& t, int64_t begin, int64_t count) {
+  return count == t.size(0) ? t : t.narrow(0, begin, count);
+}
+
 /// Matrices that go together; their rows are padded to n, their dimensions to d.
 struct Batch {
   std::vector<size_t> matrices;  ///< of the plan
@@ -34,10 +40,10 @@ struct Batch {
   int64_t rows() const { return size() * n; }
 
   /// Of a vector over all rows in the batches' order, this batch's [b, n].
-  at::Tensor rows_of(const at::Tensor& vector) const { return vector.narrow(0, first_row, rows()).view({size(), n}); }
+  at::Tensor rows_of(const at::Tensor& vector) const { return span_of(vector, first_row, rows()).view({size(), n}); }
 
   /// Of a vector over all matrices in the batches' order, this batch's [b].
-  at::Tensor matrices_of(const at::Tensor& vector) const { return vector.narrow(0, first_matrix, size()); }
+  at::Tensor matrices_of(const at::Tensor& vector) const { return span_of(vector, first_matrix, size()); }
 };
 
 /// Matrices of at most so many numbers are padded to go together.
@@ -83,7 +89,8 @@ class Batches {
   /// The part of a batch's tensor [b, n, d] that belongs to its k-th matrix.
   at::Tensor part_of(const Batch& batch, const at::Tensor& tensor, int64_t k) const {
     const at::Tensor& rows = rows_[batch.matrices[static_cast<size_t>(k)]];
-    return tensor.select(0, k).narrow(0, 0, rows.size(0)).narrow(1, 0, rows.size(1));
+    const at::Tensor padded = tensor.select(0, k);
+    return batch.padded ? padded.narrow(0, 0, rows.size(0)).narrow(1, 0, rows.size(1)) : padded;
   }
 
  private:
@@ -167,8 +174,8 @@ class Selection {
 
   at::Tensor of(const at::Tensor& t) const {
     return index_.defined() ? t.index_select(0, index_)
-           : same_          ? t.narrow(0, first_, 1).expand({count_})
-                            : t.narrow(0, 0, count_);
+           : same_          ? span_of(t, first_, 1).expand({count_})
+                            : span_of(t, 0, count_);
   }
 
   bool moves_nothing() const { return !index_.defined() && !same_; }
@@ -179,8 +186,20 @@ class Selection {
   bool same_ = true;
 };
 
-/// Which row is which, as constants on the device. Vectors over the rows in the batches' order, but for `place`; those
-/// that have one value have one entry. A plan of one matrix, which a functional form makes at each call, copies nothing
+/// A number of each row: on the device, or on the host where all rows have the same.
+struct Number {
+  at::Tensor of_rows;
+  int64_t of_all = 0;
+
+  /// operation(the number).
+  template <typename Operation>
+  at::Tensor with(const Operation& operation) const {
+    return of_rows.defined() ? operation(of_rows) : operation(of_all);
+  }
+};
+
+/// Which row is which, as constants on the device. Vectors over the rows in the batches' order, but for `place`.
+/// A plan of one matrix, which a functional form makes at each call, copies nothing
 /// from the host, because that would wait.
 struct RowNumbers {
   /// pairs::first_parting_axis of rows i < j is (lower_factor i + upper_factor j) % dimension.
@@ -194,14 +213,14 @@ struct RowNumbers {
   Selection matrices_of_layer;  ///< [layers * most matrices of one]; the count of matrices stands for none
   at::Tensor padding;           ///< bool; undefined where there is none
   at::Tensor own;               ///< index within the matrix
-  at::Tensor own_axes;          ///< [rows, 2]: what it adds to a pair's two axes
+  at::Tensor own_axes;          ///< [rows, 2]: what it adds to a pair's two axes; undefined where none are asked for
   bool one_matrix_a_layer;      ///< else sums over matrices have a 0 at the end, for none
-  at::Tensor size;              ///< rows of the matrix
-  at::Tensor dimension;         ///< of the matrix
-  at::Tensor matrix_start;      ///< where the matrix's first row is
-  at::Tensor start_in_batch;    ///< the same within the batch
+  Number size;                  ///< rows of the matrix
+  Number dimension;             ///< of the matrix; [rows, 1]
+  Number matrix_start;          ///< where the matrix's first row is
+  Number start_in_batch;        ///< the same within the batch
 
-  RowNumbers(const Plan& plan, const Batches& batches) {
+  RowNumbers(const Plan& plan, const Batches& batches, bool with_axes) {
     Lists lists(plan);
     for (const Batch& batch : batches.all()) {
       for (int64_t k = 0; k < batch.size(); ++k) {
@@ -211,9 +230,11 @@ struct RowNumbers {
     const at::Device device = plan.matrices.front().rows.device();
     const at::TensorOptions options = at::TensorOptions(at::kLong).device(device);
     const auto constant = [&](const std::vector<int64_t>& values) {
-      const bool one_value = std::all_of(values.begin(), values.end(), [&](int64_t v) { return v == values.front(); });
-      return one_value && !values.empty() ? at::full({1}, values.front(), options)
-                                          : at::tensor(values, at::TensorOptions(at::kLong)).to(device);
+      return at::tensor(values, at::TensorOptions(at::kLong)).to(device);
+    };
+    const auto number = [&](const std::vector<int64_t>& values) {
+      const bool same = std::all_of(values.begin(), values.end(), [&](int64_t v) { return v == values.front(); });
+      return same && !values.empty() ? Number{{}, values.front()} : Number{constant(values)};
     };
     place = Selection(lists.place, device);
     row = Selection(lists.row, device);
@@ -225,13 +246,18 @@ struct RowNumbers {
       padding = constant(lists.padding).to(at::kBool);
     }
     own = batches.matrix_count() == 1 ? at::arange(batches.row_count(), options) : constant(lists.own);
-    own_axes = at::add(at::arange(2, options), own.unsqueeze(1), lower_factor);
+    if (with_axes) {
+      own_axes = at::add(at::arange(2, options), own.unsqueeze(1), lower_factor);
+    }
     one_matrix_a_layer = std::all_of(lists.of_layer.begin(), lists.of_layer.end(),
                                      [](const std::vector<int64_t>& matrices) { return matrices.size() == 1; });
-    size = constant(lists.size);
-    dimension = constant(lists.dimension);
-    matrix_start = constant(lists.matrix_start);
-    start_in_batch = constant(lists.start_in_batch);
+    size = number(lists.size);
+    dimension = number(lists.dimension);
+    if (dimension.of_rows.defined()) {
+      dimension.of_rows.unsqueeze_(1);
+    }
+    matrix_start = number(lists.matrix_start);
+    start_in_batch = number(lists.start_in_batch);
   }
 
  private:

@@ -7,8 +7,8 @@
 #pragma once
 
 #include <ATen/TensorOperators.h>
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/addcmul.h>
@@ -52,15 +52,17 @@ namespace mma::detail::nearest::portable {
 
 class Engine final : public nearest::Engine {
  public:
-  explicit Engine(Plan plan) : plan_(std::move(plan)), batches_(plan_.matrices), numbers_(plan_, batches_) {
-    const at::Tensor units = at::arange(-1, 2, doubles());
-    zero_ = units.select(0, 1);
-    signs_ = units.slice(0, 0, 3, 2).unsqueeze(1);
-    own_order_ = (numbers_.own + 0.5) * signs_;
-    coefficient_ = at::full({}, coefficient(), doubles());
-    square_and_rest_ = at::full({}, 1 + 1e-12, doubles());
-    if (plan_.objective.closest_only) {
-      beyond_ = at::full({}, 2 * pairs::pi, doubles());
+  explicit Engine(Plan plan)
+      : plan_(std::move(plan)), batches_(plan_.matrices), numbers_(plan_, batches_, duplicates_part(plan_)) {
+    const at::Tensor numbers = at::arange(-1, 8, doubles());
+    zero_ = numbers.select(0, 1);
+    one_ = numbers.select(0, 2);
+    beyond_ = numbers.select(0, 8);
+    signs_ = numbers.slice(0, 0, 3, 2).unsqueeze(1);
+    const double factor = coefficient();
+    coefficient_ = factor == -1 ? numbers.select(0, 0) : factor == 1 ? one_ : at::full({}, factor, doubles());
+    if (duplicates_part(plan_)) {
+      own_order_ = (numbers_.own + 0.5) * signs_;
     }
   }
 
@@ -85,9 +87,12 @@ class Engine final : public nearest::Engine {
   /// What a row's pair adds to the gradient, before what lies along a row itself is taken away.
   struct Terms {
     at::Tensor pull;   ///< [rows]: to itself pull b, to its neighbour pull a
-    at::Tensor axis;   ///< [rows]: and at that coordinate
+    at::Tensor axis;   ///< [rows]: and at that coordinate, undefined where duplicates do not part
     at::Tensor parts;  ///< [2, rows]: to its neighbour parts[0], to itself parts[1]
   };
+
+  /// Whether f has a slope at 0.
+  static bool duplicates_part(const Plan& plan) { return plan.objective.of_angle != 0; }
 
   at::Tensor example() const { return plan_.matrices.front().rows; }
   at::TensorOptions doubles() const { return example().options().dtype(at::kDouble); }
@@ -118,8 +123,11 @@ class Engine final : public nearest::Engine {
     return norms;
   }
 
+  /// Nothing here has a graph; that each operation looks for one costs the host time.
+  using BelowAutograd = at::AutoDispatchBelowADInplaceOrView;
+
   Found find(const std::vector<at::Tensor>& rows, const at::Tensor& given) {
-    const at::NoGradGuard no_grad;
+    const BelowAutograd guard;
     const at::Tensor norms = norms_of(rows), dividing = divisors(norms, 0);
     const auto [nearest, angles] = pairs_of(rows, norms, dividing, given);
     const auto [values, slopes] = weigh(norms, dividing, angles);
@@ -137,7 +145,7 @@ class Engine final : public nearest::Engine {
       const Batch& batch = batches_.all()[k];
       const at::Tensor unit = rows[k].div(batch.rows_of(dividing).unsqueeze(2));
       if (!given.defined()) {
-        search(SearchRows(unit), plan_.objective.half_space, duplicate(), tile_rows(batch), batch.rows_of(nearest));
+        search(unit, plan_.objective.half_space, duplicate(), tile_rows(batch), batch.rows_of(nearest));
       }
       measure(batch, unit, nearest, lengths);
     }
@@ -154,23 +162,25 @@ class Engine final : public nearest::Engine {
   at::Tensor checked(const at::Tensor& given, const at::Tensor& norms) const {
     const at::Tensor out = norms.clamp(pairs::zero_norm, std::numeric_limits<double>::max()).ne(norms);
     const at::Tensor nearest = numbers_.row.of(given).to(at::kLong);
-    const at::Tensor is_row = (nearest >= 0).bitwise_and_(nearest < numbers_.size);
-    const at::Tensor row = at::where(is_row, nearest, numbers_.own);
-    const at::Tensor no_pair = out.index_select(0, row + numbers_.matrix_start).bitwise_or_(out);
+    const at::Tensor below = numbers_.size.with([&](const auto& size) { return nearest < size; });
+    const at::Tensor row = at::where(below.bitwise_and_(nearest >= 0), nearest, numbers_.own);
+    const at::Tensor place = numbers_.matrix_start.with([&](const auto& start) { return row + start; });
+    const at::Tensor no_pair = out.index_select(0, place).bitwise_or_(out);
     return at::where(no_pair, numbers_.own, row);
   }
 
   /// Of unit rows [b, n, d] those of the neighbours.
   at::Tensor nearest_units(const Batch& batch, const at::Tensor& unit, const at::Tensor& nearest) const {
-    const at::Tensor index =
-        batch.size() == 1 ? batch.rows_of(nearest) : batch.rows_of(nearest) + batch.rows_of(numbers_.start_in_batch);
+    const at::Tensor index = batch.size() == 1
+                                 ? batch.rows_of(nearest)
+                                 : batch.rows_of(nearest) + batch.rows_of(numbers_.start_in_batch.of_rows);
     return unit.view({batch.rows(), batch.d}).index_select(0, index.view(-1)).view(unit.sizes());
   }
 
   /// |a - b| and |a + b|.
   void measure(const Batch& batch, const at::Tensor& unit, const at::Tensor& nearest, const at::Tensor& lengths) const {
     const at::Tensor other = nearest_units(batch, unit, nearest);
-    at::Tensor part = lengths.narrow(0, batch.first_row, batch.rows()).view({batch.size(), batch.n, 2});
+    at::Tensor part = span_of(lengths, batch.first_row, batch.rows()).view({batch.size(), batch.n, 2});
     at::linalg_vector_norm_out(part, at::addcmul(unit.unsqueeze(2), other.unsqueeze(2), signs_), 2, -1);
   }
 
@@ -193,9 +203,7 @@ class Engine final : public nearest::Engine {
     return {per_layer(per_matrix(weights, value, f.of_angle != 0 ? 1 : -1)), slope};
   }
 
-  at::Tensor without_end(const at::Tensor& per_matrix) const {
-    return per_matrix.narrow(0, 0, batches_.matrix_count());
-  }
+  at::Tensor without_end(const at::Tensor& per_matrix) const { return span_of(per_matrix, 0, batches_.matrix_count()); }
 
   /// coefficient share_m weight_r of each row.
   at::Tensor weights_of(const at::Tensor& usable, const at::Tensor& norms, const at::Tensor& theta) const {
@@ -261,7 +269,7 @@ class Engine final : public nearest::Engine {
 
   void add_gradient(const std::vector<at::Tensor>& rows, const Found& found, const std::vector<at::Tensor>& gradients,
                     const at::Tensor& factors, double scale) const {
-    const at::NoGradGuard no_grad;
+    const BelowAutograd guard;
     const auto of_batches = [&](const at::Tensor& t) { return numbers_.row.of(t); };
     const at::Tensor nearest = of_batches(found.nearest);
     const at::Tensor dividing = divisors(of_batches(found.norms), std::numeric_limits<double>::infinity());
@@ -283,13 +291,19 @@ class Engine final : public nearest::Engine {
                  const at::Tensor& angles, const at::Tensor& slopes, bool negative) const {
     const at::Tensor sine = angles.sin();
     const at::Tensor pull = slopes / at::threshold(sine, duplicate() / 2, std::numeric_limits<double>::infinity());
+    if (!duplicates_part(plan_)) {
+      return {pull, {}, {}};
+    }
     // The slope of duplicates and antipodes, whose pull is 0; of the others what rounding leaves, 1e-16 of it.
     const at::Tensor left = at::addcmul(slopes, pull, sine, -1);
     at::Tensor push = at::addcmul(left, left, angles, -2 / pairs::pi);  // times the cosine of 0 or pi
     negative ? push.clamp_min_(0) : push.clamp_max_(0);                 // duplicates part under a positive weight only
     const auto [axis, rest] = parting_axes(rows, dividing, nearest);
     // Duplicates in opposite directions by their order, antipodes in one; what a row is to itself comes to 0.
-    const at::Tensor order = at::addcmul(own_order_, nearest, signs_, -1).sub_(angles, 1e12);
+    const at::Tensor order = at::addcmul(own_order_, nearest, signs_, -1);
+    if (plan_.objective.half_space) {
+      order.sub_(angles, 1e12);
+    }
     at::Tensor parts = at::copysign(push.mul_(rest.rsqrt()), order);
     return {pull, axis, negative ? parts.neg_() : parts};
   }
@@ -299,19 +313,19 @@ class Engine final : public nearest::Engine {
                                                  const at::Tensor& nearest) const {
     const at::Tensor axes =
         at::add(numbers_.own_axes, nearest.unsqueeze(1), RowNumbers::lower_factor)
-            .add_(at::maximum(nearest, numbers_.own).unsqueeze(1), RowNumbers::upper_factor - RowNumbers::lower_factor)
-            .remainder_(numbers_.dimension.unsqueeze(1));
+            .add_(at::maximum(nearest, numbers_.own).unsqueeze(1), RowNumbers::upper_factor - RowNumbers::lower_factor);
+    numbers_.dimension.with([&](const auto& dimension) { return axes.remainder_(dimension); });
     const at::Tensor entries = at::empty(axes.sizes(), example().options());
     for (size_t k = 0; k < rows.size(); ++k) {
       const Batch& batch = batches_.all()[k];
       const auto part = [&](const at::Tensor& t) {
-        return t.narrow(0, batch.first_row, batch.rows()).view({batch.size(), batch.n, 2});
+        return span_of(t, batch.first_row, batch.rows()).view({batch.size(), batch.n, 2});
       };
       at::Tensor out = part(entries);
       at::gather_out(out, rows[k], 2, part(axes));
     }
     const at::Tensor along = entries / dividing.unsqueeze(1);
-    const at::Tensor rest = at::addcmul(square_and_rest_, along, along, -1);
+    const at::Tensor rest = at::addcmul(one_, along, along, -1 + 1e-12);
     const at::Tensor next = rest.select(1, 0) < 1 - 0.9 * 0.9;
     return {at::where(next, axes.select(1, 1), axes.select(1, 0)),
             at::where(next, rest.select(1, 1), rest.select(1, 0))};
@@ -326,11 +340,13 @@ class Engine final : public nearest::Engine {
     at::Tensor theirs = sums.select(0, 0), own = sums.select(0, 1);
     at::mul_out(own, nearest_units(batch, unit, nearest), part(terms.pull));
     at::mul_out(theirs, unit, part(terms.pull));
-    const at::Tensor parts = terms.parts.narrow(1, batch.first_row, batch.rows());
-    sums.scatter_add_(3, part(terms.axis).unsqueeze(0).expand({2, -1, -1, -1}),
-                      parts.view({2, batch.size(), batch.n, 1}));
+    if (terms.parts.defined()) {
+      const at::Tensor parts = terms.parts.narrow(1, batch.first_row, batch.rows());
+      sums.scatter_add_(3, part(terms.axis).unsqueeze(0).expand({2, -1, -1, -1}),
+                        parts.view({2, batch.size(), batch.n, 1}));
+    }
     add_to_nearest(batch, batch.rows_of(nearest), theirs, own);
-    return own.addcmul_(unit, (unit * own).sum(-1, true), -1);
+    return own.addcmul_(unit, dots(unit, own, -1).unsqueeze(2));
   }
 
   /// to[b, nearest[b, i]] += from[b, i], as products with the matrix of who chose whom: in one order, and in two
@@ -341,8 +357,8 @@ class Engine final : public nearest::Engine {
     for (int64_t start = 0; start < batch.n; start += step) {
       const int64_t count = std::min(step, batch.n - start);
       at::Tensor chosen = at::empty({batch.size(), count, batch.n}, from.options());
-      at::eq_out(chosen, names.narrow(0, start, count).view({1, count, 1}), nearest.unsqueeze(1));
-      to.narrow(1, start, count).baddbmm_(chosen, from);
+      at::eq_out(chosen, span_of(names, start, count).unsqueeze(1), nearest.unsqueeze(1));
+      (count == batch.n ? to : to.narrow(1, start, count)).baddbmm_(chosen, from);
     }
   }
 
@@ -367,7 +383,7 @@ class Engine final : public nearest::Engine {
   Plan plan_;
   Batches batches_;
   RowNumbers numbers_;
-  at::Tensor zero_, signs_, own_order_, coefficient_, square_and_rest_, beyond_;  ///< constants on the device
+  at::Tensor zero_, one_, beyond_, signs_, own_order_, coefficient_;  ///< constants on the device
 };
 
 inline std::unique_ptr<nearest::Engine> make(Plan plan) { return std::make_unique<Engine>(std::move(plan)); }

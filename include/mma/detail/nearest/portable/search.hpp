@@ -1,70 +1,114 @@
 // Which row is nearest to each in LibTorch's operations, without a shape or a branch that depends on the numbers: how
-// close all pairs of unit rows are, as products in float64, and the first largest of each row.
+// far apart all pairs of unit rows are, in float64, and the first smallest of each row.
 //
-// It is -|a - b|^2 from three products of rows split at 2^-25, a = h + l. Sums over h are exact (multiples of 2^-50,
-// below 4), so near rows lose nothing to cancellation, where a cosine would: the row given is the true nearest but for
-// the rounding of its unit row, 3e-16 rad and as much relative, at every angle down to where rows count as duplicates;
-// beyond pi - 1e-7, where all other rows lie at the antipode, 3e-8 rad.
-// So what near ties mean is kept without a second look. Duplicates are equal, and of equal rows the first one is given.
-// Products in float64 suit a GPU that has tensor cores for them (A100, H100; not measured). On one without they are
-// what costs.
+// Near rows must lose nothing to cancellation, as a cosine would: what near ties mean is kept without a second look. So
+// few rows are subtracted pair by pair, which is one launch; it is right but for the rounding of the unit rows, 3e-16
+// rad. Many rows take |a - b|^2 / 2 from three products of rows split at 2^-25, a = h + l. Sums over h are exact
+// (multiples of 2^-51, below 2), so the row given is the true nearest but for the rounding of its unit row, and of
+// what is small in |a - b|^2, 1e-12 rad, at every angle. Beyond pi - 1e-7, where all other rows lie at the antipode, it
+// is 3e-8 rad in both.
+// Duplicates are equal, and of equal rows the first one is given. Products in float64 suit a GPU that has tensor cores
+// for them (A100, H100; not measured). On one without they are what costs.
 #pragma once
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/bmm.h>
-#include <ATen/ops/max.h>
+#include <ATen/ops/cdist.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/min.h>
+#include <ATen/ops/minimum.h>
 
 #include <algorithm>
 
 namespace mma::detail::nearest::portable {
 
-/// Below any closeness: a row's to itself, which it is given where there is no other, and that of rows that take no
+/// Beyond any distance: a row's to itself, which it is given where there is no other, and that of rows that take no
 /// part.
-inline constexpr double to_itself = -16, to_none = -32;
+inline constexpr double to_itself = 4, to_none = 8;
 
-/// Unit rows [b, n, d] in float64, not finite for rows that take no part, and what the products need of them.
-struct SearchRows {
-  at::Tensor unit;
-  at::Tensor high, low;                  ///< unit = high + low
-  at::Tensor high_squares, low_squares;  ///< [b, n] |high|^2, exactly, and |unit|^2 - |high|^2
+/// Up to so many pairs, and numbers of their rows, are subtracted one by one: what costs is each launch.
+inline constexpr int64_t few_pairs = int64_t{1} << 14, few_numbers = int64_t{1} << 24;
 
-  explicit SearchRows(const at::Tensor& unit_rows) : unit(unit_rows) {
-    constexpr double to_grid = 1.5 * (1 << 27);  // the last place of numbers near it is 2^-25
-    high = unit.add(to_grid).sub_(to_grid);
-    low = unit - high;
-    high_squares = high.square().sum(-1);
-    low_squares = (unit + high).mul_(low).sum(-1);
-  }
+/// factor a . b of each row of contiguous a and b [b, n, d] -> [b, n].
+inline at::Tensor dots(const at::Tensor& a, const at::Tensor& b, double factor) {
+  const int64_t rows = a.size(0) * a.size(1), d = a.size(2);
+  const at::Tensor result = at::empty({rows, 1, 1}, a.options());
+  result.baddbmm_(a.view({rows, 1, d}), b.view({rows, d, 1}), 0, factor);
+  return result.view({a.size(0), a.size(1)});
+}
 
-  /// How close the rows [start, start + count) are to all, [b, count, n]; as lines, by the nearer end.
-  at::Tensor closeness(int64_t start, int64_t count, bool half_space) const {
-    const auto tile = [&](const at::Tensor& t) { return t.narrow(1, start, count); };
-    at::Tensor high_part = at::bmm(tile(high), high.transpose(1, 2));
-    at::Tensor low_part = at::bmm(tile(unit), low.transpose(1, 2));
-    low_part.baddbmm_(tile(low), high.transpose(1, 2));
-    if (half_space) {
-      const at::Tensor sign = (high_part + low_part).ge_(0).mul_(2).sub_(1);
-      high_part.mul_(sign);
-      low_part.mul_(sign);
+/// Unit rows [b, n, d] in float64, not finite for rows that take no part.
+class SearchRows {
+ public:
+  explicit SearchRows(const at::Tensor& unit) : unit_(unit) {
+    const int64_t pairs = unit.size(0) * unit.size(1) * unit.size(1);
+    subtracts_ = pairs <= few_pairs && pairs * unit.size(2) <= few_numbers;
+    if (!subtracts_) {
+      constexpr double to_grid = 1.5 * (1 << 27);  // the last place of numbers near it is 2^-25
+      high_ = unit.add(to_grid).sub_(to_grid);
+      low_ = unit - high_;
+      middle_ = unit.sub(low_, 0.5);  // unit . unit' = high . high' + middle . low' + low . middle'
+      high_squares_ = dots(high_, high_, 0.5);
+      low_squares_ = dots(middle_, low_, 1);
     }
-    const auto sums = [&](const at::Tensor& squares) { return tile(squares).unsqueeze(2) + squares.unsqueeze(1); };
-    return high_part.mul_(2).sub_(sums(high_squares)).add_(low_part.mul_(2).sub_(sums(low_squares)));
   }
+
+  /// How far the rows [start, start + count) are from all, [b, count, n]; as lines, from the nearer end. Rows up to
+  /// `duplicate` apart are equal.
+  at::Tensor distances(int64_t start, int64_t count, bool half_space, double duplicate) const {
+    at::Tensor result = subtracts_ ? differences(half_space) : half_squares(start, count, half_space);
+    result.nan_to_num_(to_none, to_none, to_none).clamp_min_(subtracts_ ? duplicate : duplicate * duplicate / 2);
+    result.diagonal(start, 1, 2).fill_(to_itself);
+    return result;
+  }
+
+  bool goes_in_tiles() const { return !subtracts_; }
+
+ private:
+  /// |a - b| of all pairs.
+  at::Tensor differences(bool half_space) const {
+    constexpr int64_t no_products = 2;
+    at::Tensor result = at::cdist(unit_, unit_, 2, no_products);
+    if (half_space) {
+      at::minimum_out(result, result, at::cdist(unit_, unit_.neg(), 2, no_products));
+    }
+    return result;
+  }
+
+  /// |a - b|^2 / 2.
+  at::Tensor half_squares(int64_t start, int64_t count, bool half_space) const {
+    const auto tile = [&](const at::Tensor& t) { return count == t.size(1) ? t : t.narrow(1, start, count); };
+    const at::Tensor high = high_.transpose(1, 2), middle = middle_.transpose(1, 2), low = low_.transpose(1, 2);
+    at::Tensor result = tile(high_squares_).unsqueeze(2) + high_squares_.unsqueeze(1);
+    if (half_space) {
+      const at::Tensor high_part = at::bmm(tile(high_), high), low_part = at::bmm(tile(middle_), low);
+      low_part.baddbmm_(tile(low_), middle);
+      const at::Tensor sign = (high_part + low_part).sgn_();
+      result.addcmul_(high_part, sign, -1).addcmul_(low_part, sign, -1);
+    } else {
+      result.baddbmm_(tile(high_), high, 1, -1);
+      result.baddbmm_(tile(middle_), low, 1, -1).baddbmm_(tile(low_), middle, 1, -1);
+    }
+    return result.add_(tile(low_squares_).unsqueeze(2)).add_(low_squares_.unsqueeze(1));
+  }
+
+  at::Tensor unit_;
+  bool subtracts_;
+  at::Tensor high_, low_, middle_;         ///< unit = high + low, middle = high + low / 2; undefined for few rows
+  at::Tensor high_squares_, low_squares_;  ///< [b, n] |high|^2 / 2, exactly, and (|unit|^2 - |high|^2) / 2
 };
 
-/// Fills nearest [b, n] with the index of the nearest row, its own for a row without one: of equally close ones the
-/// lowest, which max gives on every device.
-inline void search(const SearchRows& rows, bool half_space, double duplicate, int64_t tile_rows, at::Tensor nearest) {
-  const int64_t n = rows.unit.size(1);
-  for (int64_t start = 0; start < n; start += tile_rows) {
-    const int64_t count = std::min(tile_rows, n - start);
-    at::Tensor closeness = rows.closeness(start, count, half_space);
-    closeness.nan_to_num_(to_none, to_none, to_none).clamp_max_(-duplicate * duplicate);
-    closeness.diagonal(start, 1, 2).fill_(to_itself);
-    at::Tensor largest = at::empty({closeness.size(0), count}, closeness.options());
-    at::Tensor index = nearest.narrow(1, start, count);
-    at::max_out(largest, index, closeness, -1);
+/// Fills nearest [b, n] with the index of the nearest row, its own for a row without one: of equally near ones the
+/// lowest, which min gives on every device.
+inline void search(const at::Tensor& unit, bool half_space, double duplicate, int64_t tile_rows, at::Tensor nearest) {
+  const SearchRows rows(unit);
+  const int64_t n = unit.size(1), step = rows.goes_in_tiles() ? tile_rows : n;
+  for (int64_t start = 0; start < n; start += step) {
+    const at::Tensor distances = rows.distances(start, std::min(step, n - start), half_space, duplicate);
+    at::Tensor smallest = at::empty({distances.size(0), distances.size(1)}, distances.options());
+    at::Tensor index = step == n ? nearest : nearest.narrow(1, start, distances.size(1));
+    at::min_out(smallest, index, distances, -1);
   }
 }
 

@@ -1,0 +1,255 @@
+// The loops of normalisation.cpp over pictures with channels last, [pixels, channels] in memory. On x86 compiled for
+// SSE2 and for AVX2 (AVX-512 was no faster: memory is what they wait for), elsewhere plain; the same sums in the same
+// order by any number of threads.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <numeric>
+#include <type_traits>
+
+namespace mma::examples::normalisation {
+
+constexpr int64_t rows_at_once = 4;
+
+/// How [pixels, channels] is gone over. Of few channels several pixels side by side are one row, so that they fill the
+/// registers; rows are taken `rows_at_once`, chunks of rows are what threads share and what is summed up in float32.
+struct Layout {
+  Layout(int64_t pixel_count, int64_t channel_count) : pixels(pixel_count), channels(channel_count) {
+    constexpr int64_t register_width = 16, wide = 128, too_wide = 1024, chunk_entries = 32768, chunk_pixels = 256;
+    side_by_side = register_width / std::gcd(channels, register_width);
+    if (side_by_side * channels < wide) side_by_side *= wide / (side_by_side * channels);
+    if (side_by_side * channels > too_wide) side_by_side = 1;
+    width = side_by_side * channels;
+    const int64_t unit = rows_at_once * side_by_side;
+    chunk = std::max(unit, std::max(chunk_pixels, chunk_entries / channels) / unit * unit);
+  }
+
+  int64_t chunks() const { return (pixels + chunk - 1) / chunk; }
+
+  int64_t pixels, channels;
+  int64_t side_by_side, width;  ///< pixels and entries of a row
+  int64_t chunk;                ///< in pixels
+};
+
+/// The pixels of a chunk.
+struct Range {
+  int64_t first, last;
+};
+inline Range chunk_of(const Layout& layout, int64_t index) {
+  return {index * layout.chunk, std::min((index + 1) * layout.chunk, layout.pixels)};
+}
+
+/// Asks for what will be read of rows that are `ahead` of these: what a training reads backward has long left the
+/// cache.
+[[gnu::always_inline]] inline void ask_for_rows(const float* rows, int64_t entries) {
+  constexpr int64_t ahead = 2048, line = 16;  // floats
+  for (int64_t k = 0; k < entries; k += line) __builtin_prefetch(rows + ahead + k);
+}
+
+/// step(how many rows: a constant, the first entry, the width of a row) until the range is done.
+template <typename Step>
+[[gnu::always_inline]] inline void in_rows(const Layout& layout, Range range, const Step& step) {
+  int64_t pixel = range.first;
+  for (; pixel + rows_at_once * layout.side_by_side <= range.last; pixel += rows_at_once * layout.side_by_side) {
+    step(std::integral_constant<int64_t, rows_at_once>(), pixel * layout.channels, layout.width);
+  }
+  for (; pixel < range.last; pixel += layout.side_by_side) {
+    const int64_t side_by_side = std::min(layout.side_by_side, range.last - pixel);
+    step(std::integral_constant<int64_t, 1>(), pixel * layout.channels, side_by_side * layout.channels);
+  }
+}
+
+/// sum += x - pivot, squares += (x - pivot)^2
+template <int64_t rows>
+[[gnu::always_inline]] inline void add_moments(const float* __restrict x, const float* __restrict pivot, int64_t width,
+                                               float* __restrict sum, float* __restrict squares) {
+  for (int64_t j = 0; j < width; ++j) {
+    float deviations = 0, products = 0;
+#pragma GCC unroll 4
+    for (int64_t row = 0; row < rows; ++row) {
+      const float deviation = x[row * width + j] - pivot[j];
+      deviations += deviation;
+      products += deviation * deviation;
+    }
+    sum[j] += deviations;
+    squares[j] += products;
+  }
+}
+
+/// out = relu((x - mean) * scale + shift + shortcut), with relu and shortcut where they are wanted. NaN stays NaN.
+template <int64_t rows, bool relu, bool add>
+[[gnu::always_inline]] inline void normalise(const float* __restrict x, const float* __restrict shortcut,
+                                             const float* __restrict mean, const float* __restrict scale,
+                                             const float* __restrict shift, int64_t width, float* __restrict out) {
+  for (int64_t j = 0; j < width; ++j) {
+#pragma GCC unroll 4
+    for (int64_t row = 0; row < rows; ++row) {
+      float value = (x[row * width + j] - mean[j]) * scale[j] + shift[j];
+      if constexpr (add) value += shortcut[row * width + j];
+      if constexpr (relu) value = value < 0 ? 0 : value;
+      out[row * width + j] = value;
+    }
+  }
+}
+
+/// The number or 0, without a branch, which would keep the compiler from whole registers.
+[[gnu::always_inline]] inline float where(bool condition, float number) {
+  return std::bit_cast<float>(std::bit_cast<int32_t>(number) & -static_cast<int32_t>(condition));
+}
+
+/// Whether the relu of a value lets a gradient through.
+[[gnu::always_inline]] inline bool is_active(float value) { return !(value <= 0); }
+
+/// sum += gradient, products += gradient * (x - mean), where gradient is what the relu lets through.
+template <int64_t rows, bool relu>
+[[gnu::always_inline]] inline void add_gradients(const float* __restrict x, const float* __restrict gradient,
+                                                 const float* __restrict mean, const float* __restrict scale,
+                                                 const float* __restrict shift, int64_t width, float* __restrict sum,
+                                                 float* __restrict products) {
+  for (int64_t j = 0; j < width; ++j) {
+    float gradients = 0, of_deviations = 0;
+#pragma GCC unroll 4
+    for (int64_t row = 0; row < rows; ++row) {
+      const float deviation = x[row * width + j] - mean[j];
+      const float slope = gradient[row * width + j], product = slope * deviation;
+      const bool active = !relu || is_active(deviation * scale[j] + shift[j]);
+      gradients += where(active, slope);
+      of_deviations += where(active, product);
+    }
+    sum[j] += gradients;
+    products[j] += of_deviations;
+  }
+}
+
+/// The same where the relu's result tells what it lets through. The gradient becomes that, which is the shortcut's too.
+template <int64_t rows>
+[[gnu::always_inline]] inline void add_gradients_of_sum(const float* __restrict x, const float* __restrict result,
+                                                        const float* __restrict mean, int64_t width,
+                                                        float* __restrict gradient, float* __restrict sum,
+                                                        float* __restrict products) {
+  for (int64_t j = 0; j < width; ++j) {
+    float gradients = 0, of_deviations = 0;
+#pragma GCC unroll 4
+    for (int64_t row = 0; row < rows; ++row) {
+      const float deviation = x[row * width + j] - mean[j];
+      const float slope = gradient[row * width + j], product = slope * deviation;
+      const bool active = is_active(result[row * width + j]);
+      gradient[row * width + j] = where(active, slope);
+      gradients += where(active, slope);
+      of_deviations += where(active, product);
+    }
+    sum[j] += gradients;
+    products[j] += of_deviations;
+  }
+}
+
+/// out = the gradient of x. Without `gradient`, of what is in out.
+template <int64_t rows, bool relu, bool in_place>
+[[gnu::always_inline]] inline void gradient_of_input(const float* __restrict x, const float* __restrict gradient,
+                                                     const float* __restrict mean, const float* __restrict scale,
+                                                     const float* __restrict shift, const float* __restrict of_gradient,
+                                                     const float* __restrict of_deviation,
+                                                     const float* __restrict constant, int64_t width,
+                                                     float* __restrict out) {
+  for (int64_t j = 0; j < width; ++j) {
+#pragma GCC unroll 4
+    for (int64_t row = 0; row < rows; ++row) {
+      const float deviation = x[row * width + j] - mean[j];
+      float slope = of_gradient[j] * (in_place ? out : gradient)[row * width + j];
+      if constexpr (relu) slope = where(is_active(deviation * scale[j] + shift[j]), slope);
+      out[row * width + j] = slope + (of_deviation[j] * deviation + constant[j]);
+    }
+  }
+}
+
+/// Up to 2 x 2 pixels of a picture: where the channels of each begin.
+template <size_t taps>
+using Window = std::array<int64_t, taps>;
+
+/// out = relu of the largest normalised value
+template <size_t taps>
+[[gnu::always_inline]] inline void pool(const float* __restrict x, const Window<taps>& at, const float* __restrict mean,
+                                        const float* __restrict scale, const float* __restrict shift, int64_t channels,
+                                        float* __restrict out) {
+  for (int64_t c = 0; c < channels; ++c) {
+    float largest = (x[at[0] + c] - mean[c]) * scale[c] + shift[c];
+#pragma GCC unroll 4
+    for (size_t tap = 1; tap < taps; ++tap) {
+      const float value = (x[at[tap] + c] - mean[c]) * scale[c] + shift[c];
+      largest = value > largest ? value : largest;
+    }
+    out[c] = largest < 0 ? 0 : largest;
+  }
+}
+
+/// As add_gradients, where the gradient is of the window's first largest value alone.
+template <size_t taps>
+[[gnu::always_inline]] inline void add_pooled_gradients(const float* __restrict x, const Window<taps>& at,
+                                                        const float* __restrict gradient, const float* __restrict mean,
+                                                        const float* __restrict scale, const float* __restrict shift,
+                                                        int64_t channels, float* __restrict sum,
+                                                        float* __restrict products) {
+  for (int64_t c = 0; c < channels; ++c) {
+    float deviation_of_largest = x[at[0] + c] - mean[c];
+    float largest = deviation_of_largest * scale[c] + shift[c];
+#pragma GCC unroll 4
+    for (size_t tap = 1; tap < taps; ++tap) {
+      const float deviation = x[at[tap] + c] - mean[c];
+      const float value = deviation * scale[c] + shift[c];
+      deviation_of_largest = value > largest ? deviation : deviation_of_largest;
+      largest = value > largest ? value : largest;
+    }
+    const float slope = gradient[c], product = slope * deviation_of_largest;
+    sum[c] += where(is_active(largest), slope);
+    products[c] += where(is_active(largest), product);
+  }
+}
+
+/// As gradient_of_input; `gradient` is null for pixels that no window has.
+template <size_t taps>
+[[gnu::always_inline]] inline void gradient_of_pooled(
+    const float* __restrict x, const Window<taps>& at, const float* __restrict gradient, const float* __restrict mean,
+    const float* __restrict scale, const float* __restrict shift, const float* __restrict of_gradient,
+    const float* __restrict of_deviation, const float* __restrict constant, int64_t channels, float* __restrict out) {
+  for (int64_t c = 0; c < channels; ++c) {
+    std::array<float, taps> deviations;
+    deviations[0] = x[at[0] + c] - mean[c];
+    float largest = deviations[0] * scale[c] + shift[c];
+    int32_t winner = 0;
+#pragma GCC unroll 4
+    for (size_t tap = 1; tap < taps; ++tap) {
+      deviations[tap] = x[at[tap] + c] - mean[c];
+      const float value = deviations[tap] * scale[c] + shift[c];
+      winner += (static_cast<int32_t>(tap) - winner) * static_cast<int32_t>(value > largest);
+      largest = value > largest ? value : largest;
+    }
+    const float slope = where(is_active(largest), gradient[c] * of_gradient[c]);
+#pragma GCC unroll 4
+    for (size_t tap = 0; tap < taps; ++tap) {
+      const float rest = of_deviation[c] * deviations[tap] + constant[c];
+      out[at[tap] + c] = where(winner == static_cast<int32_t>(tap), slope) + rest;
+    }
+  }
+}
+
+#if defined(__x86_64__)
+template <typename Loop>
+[[gnu::target("avx2,fma")]] void with_avx2(const Loop& loop) {
+  loop();
+}
+#endif
+
+/// Runs a loop, always_inline with all that it calls, compiled for the widest registers that there are.
+template <typename Loop>
+void in_widest_registers(const Loop& loop) {
+#if defined(__x86_64__)
+  static const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (has_avx2) return with_avx2(loop);
+#endif
+  loop();
+}
+
+}  // namespace mma::examples::normalisation

@@ -1,0 +1,12 @@
+# The files that cannot read version.hpp say its version too, and the newest entry of the changelog is that of this version.
+function(expect_first file pattern)
+  file(STRINGS "${SOURCE}/${file}" lines REGEX "${pattern}")
+  list(GET lines 0 line)
+  string(REGEX REPLACE "${pattern}" "\\1" found "${line}")
+  if(NOT found STREQUAL VERSION)
+    message(FATAL_ERROR "${file} says version ${found}, version.hpp ${VERSION}")
+  endif()
+endfunction()
+expect_first(CHANGELOG.md "^## ([^,]+), .+$")
+expect_first(packaging/conda/recipe.yaml "^  version: \"(.+)\"$")
+expect_first(packaging/vcpkg/mma/vcpkg.json "^  \"version\": \"(.+)\",$")
