@@ -1,5 +1,7 @@
 # make demo   installs what is missing, builds, trains ResNet20 on Fashion-MNIST without and with MMA, shows a table
 # make test   the same set-up, then every test
+# make wheel  the package mma for Python, against torch 2.11.0, into build-python/
+# make test-python   builds it, installs it beside its tests and runs them; PYTEST="-m 'not slow'" for the quick ones
 # make bench  what MMA costs on this machine's CPU, against the paper's formula and the floor, at random and at trained
 #             weights, and on a face network's head
 # make lint   format, clang-tidy over the headers, shellcheck; fails on any finding
@@ -11,7 +13,7 @@
 
 JOBS ?= $(shell nproc)
 
-.PHONY: demo test bench lint docs packages data-cifar100 format clean
+.PHONY: demo test wheel test-python bench lint docs packages data-cifar100 format clean
 
 demo:
 	@prefix=$$(cmake/bootstrap.sh --for demo) && \
@@ -27,6 +29,17 @@ test:
 	cmake --preset default -DMMA_NEWEST_LIBTORCH="$$newest" -DMMA_PYTHON_READERS="$$readers" && \
 	cmake --build --preset default --parallel $(JOBS) && \
 	ctest --preset default --parallel $(JOBS)
+
+wheel:
+	@python=$$(cmake/bootstrap.sh --python) && rm -f build-python/*.whl && \
+	MAX_JOBS=$(JOBS) "$$python" -m pip wheel -q --disable-pip-version-check --no-build-isolation --no-deps \
+	  --wheel-dir build-python ./python && ls build-python/*.whl
+
+test-python: wheel
+	@python=$$(cmake/bootstrap.sh --python) && rm -rf build-python/site && \
+	"$$python" -m pip install -q --disable-pip-version-check --root-user-action ignore --no-deps --no-index \
+	  --target build-python/site build-python/*.whl && \
+	PYTHONPATH=$(CURDIR)/build-python/site OMP_NUM_THREADS=1 "$$python" -m pytest -q python/tests $(PYTEST)
 
 bench:
 	@prefix=$$(cmake/bootstrap.sh --for bench) && \
@@ -53,4 +66,5 @@ format:
 	git ls-files '*.hpp' '*.cpp' | xargs clang-format-14 -i
 
 clean:
-	rm -rf build build-bench build-demo build-docs build-library build-lint build-packages
+	rm -rf build build-bench build-demo build-docs build-library build-lint build-packages build-python \
+	  python/build python/*.egg-info

@@ -3,13 +3,14 @@
 # CMAKE_PREFIX_PATH to build with, and on stderr what it does; quick when nothing is missing. Where there is no apt-get it
 # says what is missing in that system's words, and goes on where nothing is.
 #
-#   bootstrap.sh [--for demo|test|bench|lint|docs|library] [--newest | --python-readers]
+#   bootstrap.sh [--for demo|test|bench|lint|docs|library] [--newest | --python-readers | --python]
 #
 # --for demo    what the programs need (default); --for test: GoogleTest as well; --for bench: Google Benchmark
 # --for lint    the headers' LibTorch, clang-format, clang-tidy and shellcheck; --for docs: doxygen alone, prints nothing
 # --for library LibTorch alone
 # --newest      prints the folder of LibTorch 2.15.0 instead, for the consumer test
 # --python-readers  prints a Python that has tensorboard and safetensors instead, for the tests of our files
+# --python      prints a Python that has torch 2.11.0 and what building and testing the package mma in python/ needs
 #
 # LibTorch: the user's own where CMAKE_PREFIX_PATH holds one, else the wheel, in a cache that all checkouts share:
 # $MMA_CACHE, else $XDG_CACHE_HOME/mma, else ~/.cache/mma. Without an NVIDIA GPU only its CPU part is installed.
@@ -31,7 +32,10 @@ while [ $# -gt 0 ]; do
     --for) purpose=$2; shift ;;
     --newest) version=$newest_version ;;
     --python-readers) purpose=readers ;;
-    *) fail "bootstrap.sh does not know '$1'; expected --for demo|test|bench|lint|docs|library, --newest or --python-readers" ;;
+    --python) purpose=python ;;
+    *)
+      fail "bootstrap.sh does not know '$1'; expected --for demo|test|bench|lint|docs|library, --newest, --python-readers or --python"
+      ;;
   esac
   shift
 done
@@ -46,6 +50,7 @@ case $purpose in
   # Versions by name: another clang-format would format otherwise, another clang-tidy find other things.
   lint) packages="$libtorch_packages clang-format-14 clang-tidy-14 shellcheck" ;;
   docs) packages=doxygen ;;
+  python) packages="$libtorch_packages python3-dev dataset-fashion-mnist" ;;
   library) packages=$libtorch_packages ;;
   demo | readers) ;;
   *) fail "bootstrap.sh does not know the purpose '$purpose'; expected demo, test, bench, lint, docs or library" ;;
@@ -112,26 +117,45 @@ cache=${MMA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mma}
 
 make_cache() { mkdir -p "$cache" || fail "the cache folder $cache cannot be made; name another in MMA_CACHE"; }
 
-# A script that runs the Python with its packages, which no other Python sees.
-python_readers() {
+# A script that runs the Python with packages of its own, which no other Python sees: the folder in the cache, what it is
+# for, then pip's arguments.
+own_python() {
   make_cache
-  target=$cache/python-readers-1
+  target=$cache/$1
+  what=$2
+  shift 2
   exec 9>"$cache/lock"
   flock 9
   if [ ! -x "$target/python" ]; then
-    say "installing Python's tensorboard and safetensors into $target (once; shared by all checkouts)"
+    say "installing Python's $what into $target (once; shared by all checkouts)"
     python=$(python_with_pip)
     rm -rf "$target.part"
     "$python" -m pip install -q --disable-pip-version-check --root-user-action ignore --no-compile \
-      --target "$target.part" tensorboard==2.20.0 safetensors==0.7.0 'numpy<3' >&2 ||
-      fail "pip could not install tensorboard and safetensors"
-    printf '#!/bin/sh\nPYTHONPATH=%s exec %s "$@"\n' "$target" "$(command -v "$python")" > "$target.part/python"
+      --target "$target.part" "$@" >&2 || fail "pip could not install $what"
+    # shellcheck disable=SC2016  # expanded when it runs: what the caller adds comes after
+    printf '#!/bin/sh\nPYTHONPATH=%s${PYTHONPATH:+:$PYTHONPATH} exec %s "$@"\n' "$target" "$(command -v "$python")" \
+      > "$target.part/python"
     chmod +x "$target.part/python"
     rm -rf "$target"
     mv "$target.part" "$target"
   fi
   exec 9>&-
   echo "$target/python"
+}
+
+python_readers() {
+  own_python python-readers-1 "tensorboard and safetensors" tensorboard==2.20.0 safetensors==0.7.0 'numpy<3'
+}
+
+# Without a GPU torch goes without what only a GPU's code is made with (triton, cusolver, nvrtc, nvtx): a GiB less.
+python_with_torch() {
+  requirements=$(dirname "$0")/../python/tests/requirements.txt
+  if has_nvidia_gpu; then
+    own_python python-torch-$default_version-cuda-1 "torch $default_version" torch==$default_version -r "$requirements"
+  else
+    own_python python-torch-$default_version-cpu-1 "torch $default_version" --no-deps torch==$default_version \
+      -r "$requirements" -r "$(dirname "$requirements")/torch-cpu.txt"
+  fi
 }
 
 libtorch() {
@@ -166,6 +190,10 @@ fi
 [ "$purpose" = docs ] && exit
 if [ "$purpose" = readers ]; then
   python_readers
+  exit
+fi
+if [ "$purpose" = python ]; then
+  python_with_torch
   exit
 fi
 prefix=

@@ -13,6 +13,7 @@ find_missing() {
       ;;
     lint) tools="python3 clang-format-14 clang-tidy-14 shellcheck" ;;
     docs) tools=doxygen ;;
+    python) tools="python3 c++" ;;
   esac
   case $purpose in
     test) headers="$headers gtest/gtest.h" ;;
