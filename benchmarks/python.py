@@ -19,7 +19,7 @@ import mma
 import torch
 from torch import nn
 
-ROUNDS, WARM_UP = 15, 2
+WARM_UP = 2
 DEPTHS, WIDTHS, CLASSES = (2, 2, 4, 4, 4), (64, 128, 256, 512, 512), 100  # as benchmarks/network_shapes.hpp
 
 
@@ -82,11 +82,11 @@ def orthogonal_step():
     return lambda: sum(matrix.weight.sum() for matrix in matrices).backward()
 
 
-def measure(steps, slow):
+def measure(steps, rounds, slow):
     times = {name: [] for name in steps}
-    for round_number in range(WARM_UP + ROUNDS):
+    for round_number in range(WARM_UP + rounds):
         for name, step in steps.items():
-            if name in slow and round_number > WARM_UP + 2:
+            if name in slow and round_number not in (0, WARM_UP, WARM_UP + 1):
                 continue
             start = time.perf_counter()
             step()
@@ -103,10 +103,12 @@ def cell(numbers, digits):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
-    torch.set_num_threads(parser.parse_args().threads)
-    times = measure(contenders(), slow={"parametrizations.orthogonal, its forward and backward"})
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    times = measure(contenders(), options.rounds, slow={"parametrizations.orthogonal, its forward and backward"})
     cpp, ours = times["C++ alone"], times["accumulate_gradient(), which attach calls"]
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, Python {platform.python_version()}\n")
+    print(f"torch {torch.__version__}, {options.threads} threads, {options.rounds} rounds, Python {platform.python_version()}\n")
     print("| | ms | of accumulate_gradient() |\n|---|---:|---:|")
     for name, numbers in times.items():
         ratios = [theirs / own for theirs, own in zip(numbers, ours)]
