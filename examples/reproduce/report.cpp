@@ -54,17 +54,30 @@ std::string exact_welch(const Found& found, size_t row, Sample sample) {
 // --- accuracy, angles and cost by row
 // ---------------------------------------------------------------------------------
 
+/// The means' difference to the row's baseline; "" for a baseline, "not run" where one of both is.
+std::string gain_cell(const Found& found, size_t row, Sample sample) {
+  const std::optional<size_t> baseline = found.row(row).baseline;
+  if (!baseline) return "";
+  const std::vector<double>& ours = found.rows[row].*sample;
+  const std::vector<double>& theirs = found.rows[*baseline].*sample;
+  return ours.empty() || theirs.empty() ? not_run : signed_number(mean(ours) - mean(theirs), 2);
+}
+
+/// Beside the paper's figures, or, of an experiment that it has not, beside the baseline.
 std::string accuracy_table(const Found& found) {
+  const bool of_paper = found.experiment.of_paper;
   const bool has_top5 =
       std::ranges::any_of(found.experiment.rows, [](auto& row) { return row.paper.top5.has_value(); });
-  TableLines lines = {{"", "top-1 %", "paper", "difference"}};
+  TableLines lines = {{"", "top-1 %"}};
+  append_cells(lines[0], of_paper ? Line{"paper", "difference"} : Line{"difference to none"});
   if (has_top5) append_cells(lines[0], {"top-5 %", "paper", "difference"});
   append_cells(lines[0], {"seeds", "p"});
   for (size_t i = 0; i < found.rows.size(); ++i) {
     const RowResults& ours = found.rows[i];
     const PaperFigures& paper = found.row(i).paper;
-    Line line = {found.row(i).label, mean_cell(ours.top1, 2), paper_cell(paper.top1, 2),
-                 difference_cell(ours.top1, paper.top1, 2)};
+    Line line = {found.row(i).label, mean_cell(ours.top1, 2)};
+    append_cells(line, of_paper ? Line{paper_cell(paper.top1, 2), difference_cell(ours.top1, paper.top1, 2)}
+                                : Line{gain_cell(found, i, &RowResults::top1)});
     if (has_top5) {
       append_cells(line,
                    {mean_cell(ours.top5, 2), paper_cell(paper.top5, 2), difference_cell(ours.top5, paper.top5, 2)});

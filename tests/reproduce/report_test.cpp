@@ -125,6 +125,22 @@ TEST_F(Table3, HasAnglesAndCost) {
   EXPECT_CONTAINS(text, "| MHE (s=2) | 0.400 | 0.259 | 1100 | 5551 |\n");
 }
 
+TEST_F(Reports, OfWhatThePaperHasNotSetsTheBaselineBeside) {
+  plan("weight-decay", Scale::smoke, {1});
+  const std::vector<std::pair<std::string, double>> angles = {
+      {"features.11", 80}, {"features.18", 78}, {"features.25", 70}, {"classifier", 30}};
+  for (const auto& [row, top1] : std::vector<std::pair<size_t, double>>{{0, 15.5}, {1, 17.75}, {3, 20}}) {
+    write_config(run(row, 1));
+    write_metrics(run(row, 1), {{top1 - 1, 40, angles}, {top1 + 1, 40, angles}});
+  }
+  const std::string text = report().markdown;
+  EXPECT_CONTAINS(text, "|  | top-1 % | difference to none | seeds | p |\n");
+  EXPECT_CONTAINS(text, "| weight decay 1e-4, none | 15.50 |  | 1 |  |\n");
+  EXPECT_CONTAINS(text, "| weight decay 1e-4, MMA 0.07 | 17.75 | +2.25 | 1 | - |\n");
+  EXPECT_CONTAINS(text, "| weight decay 1e-4, MMA 0.2 | not run | not run | 0 of 1 | not run |\n");
+  EXPECT_CONTAINS(text, "| weight decay 5e-4, none | 20.00 |  | 1 |  |\n");
+}
+
 TEST_F(Table3, HasEveryDigitAsCsv) {
   const TableLines csv = report().csv;
   for (const auto& line : csv) EXPECT_EQ(line.size(), csv.front().size());
