@@ -85,7 +85,7 @@ class TrainFaces : public testing::Test {
 #define EXPECT_CONTAINS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 
 TEST_F(TrainFaces, LearnsAndMmaSpreadsTheClassesApart) {
-  const Words longer = {"--epochs", "5"};
+  const Words longer = {"--epochs", "12"};  // at 5 it depends on the seed whether so few images are learnt
   const auto with = [&](const Words& more) {
     Words words = longer;
     words.insert(words.end(), more.begin(), more.end());
