@@ -31,14 +31,21 @@ struct Pass {
   int64_t exact_look_waits = 0;
 };
 
-Pass emulated(const Plan& plan, unsigned seed = 1, const at::Tensor& nearest = {}) {
-  const auto launcher = std::make_shared<EmulatedLauncher>(plan.matrices.front().rows.scalar_type(), seed);
+Pass emulated(const Plan& plan, const std::shared_ptr<EmulatedLauncher>& launcher, const at::Tensor& nearest = {}) {
   Engine engine(plan, launcher);
   Pass pass{engine.find(nearest), zeros_like(plan)};
   engine.add_gradient(pass.found, pass.gradients, factors_of(plan), 1);
   pass.launches = launcher->launches;
   pass.exact_look_waits = launcher->exact_look_waits;
   return pass;
+}
+
+std::shared_ptr<EmulatedLauncher> launcher_for(const Plan& plan, unsigned seed = 1) {
+  return std::make_shared<EmulatedLauncher>(plan.matrices.front().rows.scalar_type(), seed);
+}
+
+Pass emulated(const Plan& plan, unsigned seed = 1, const at::Tensor& nearest = {}) {
+  return emulated(plan, launcher_for(plan, seed), nearest);
 }
 
 double value_of(const Found& found, int64_t layer) { return found.values[layer].item<double>(); }
@@ -86,6 +93,51 @@ TEST_P(EmulatedCudaOf, TheAngleIsTheSmallestButForRounding) {
     const Pass pass = emulated(plan);
     expect_keeps_the_contract(plan, pass.found, pass.gradients, factors_of(plan));
   }
+}
+
+TEST_P(EmulatedCudaOf, WithoutTensorCoresItKeepsTheContract) {
+  const Plan plan = plan_of(expectations::all_matrices(GetParam()));
+  const auto launcher = launcher_for(plan);
+  launcher->tensor_cores = false;
+  const Pass pass = emulated(plan, launcher);
+  expect_keeps_the_contract(plan, pass.found, pass.gradients, factors_of(plan));
+}
+
+// From one multiprocessor, which has whole tiles, to so many that each tile is summed from pieces; blocks in any order.
+TEST_P(EmulatedCudaOf, HoweverManyShareTheSearchItKeepsTheContract) {
+  const Plan plan = plan_of({random_rows(257, 65, 1, GetParam()), random_rows(3, 1000, 2, GetParam()),
+                             expectations::simplex(70, 700, 3, GetParam()), random_rows(130, 31, 4, GetParam())});
+  for (const int processors : {1, 2, 7, 60}) {
+    SCOPED_TRACE(processors);
+    const auto launcher = launcher_for(plan, static_cast<unsigned>(processors));
+    launcher->processors = processors;
+    const Pass pass = emulated(plan, launcher);
+    expect_keeps_the_contract(plan, pass.found, pass.gradients, factors_of(plan));
+    const auto reordered = launcher_for(plan, 99);
+    reordered->processors = processors;
+    expect_same_bits(pass, emulated(plan, reordered));
+  }
+}
+
+// A second pass of the same engine: the pieces' counts are as they were.
+TEST_P(EmulatedCudaOf, APassAgainGivesTheSameBits) {
+  const Plan plan = plan_of({random_rows(150, 300, 1, GetParam())});
+  Engine engine(plan, launcher_for(plan));
+  const Found first = engine.find({}), second = engine.find({});
+  EXPECT_TRUE(first.nearest.equal(second.nearest));
+  EXPECT_TRUE(first.angles.equal(second.angles));
+}
+
+// More choosers than a block has threads, and rows longer than what a block of the gradient takes.
+TEST_P(EmulatedCudaOf, ARowThatAllOthersChoose) {
+  at::Tensor rows = at::eye(300, 1030, at::kDouble).mul_(std::sqrt(0.75));
+  rows.select(1, 0).fill_(0.5);
+  rows[0].zero_();
+  rows[0][0].fill_(2);
+  const Plan plan = plan_of({rows.to(GetParam())});
+  const Pass pass = emulated(plan);
+  EXPECT_TRUE(pass.found.nearest.slice(0, 1).eq(0).all().item<bool>());
+  expect_keeps_the_contract(plan, pass.found, pass.gradients, factors_of(plan));
 }
 
 // So that MMA costs the same at its optimum, where each row has many neighbours at one angle, as at random weights.
@@ -150,6 +202,24 @@ TEST(EmulatedCuda, SumsOfManyTermsAndManyTilesFindTheTrueNearest) {
   }
 }
 
+// To the first row the cosines are 0.5 and a little more each: the three products of halves tell 2e-6 apart.
+TEST(EmulatedCuda, TheSearchIsAsGoodAsFloat32) {
+  constexpr int64_t others = 40, dimension = 500;
+  const at::Tensor frame =
+      std::get<0>(at::linalg_qr(random_rows(dimension, others + 1, 5, at::kDouble))).t().contiguous();
+  at::Tensor rows = frame.clone();
+  for (int64_t j = 1; j <= others; ++j) {
+    const double cosine = 0.5 + 2e-6 * static_cast<double>(j);
+    rows[j] = frame[0] * cosine + frame[j] * std::sqrt(1 - cosine * cosine);
+  }
+  for (const bool tensor_cores : {true, false}) {
+    const Plan plan = plan_of({rows.to(at::kFloat)});
+    const auto launcher = launcher_for(plan);
+    launcher->tensor_cores = tensor_cores;
+    EXPECT_EQ(emulated(plan, launcher).found.nearest[0].item<int>(), others) << tensor_cores;
+  }
+}
+
 TEST(EmulatedCuda, GivenNeighboursAreTakenAsTheyAre) {
   const at::Tensor before = random_rows(50, 12, 1, at::kFloat);
   const at::Tensor nearest = emulated(plan_of({before})).found.nearest;
@@ -158,7 +228,7 @@ TEST(EmulatedCuda, GivenNeighboursAreTakenAsTheyAre) {
   const Plan plan = plan_of({rows});
   ASSERT_FALSE(emulated(plan).found.nearest.equal(nearest));
   const Pass pass = emulated(plan, 1, nearest);
-  EXPECT_EQ(pass.launches, 4);
+  EXPECT_EQ(pass.launches, 5);
   EXPECT_EQ(pass.exact_look_waits, 0);
   EXPECT_TRUE(pass.found.nearest.equal(nearest));
   const expectations::PlainMatrix plain(rows, false);
@@ -275,10 +345,10 @@ TEST(EmulatedCuda, AHandfulOfLaunchesWhateverTheLayers) {
     many.push_back(random_rows(2, 3, m, at::kFloat));
     if (m < 100) few.push_back(many.back());
   }
-  EXPECT_EQ(emulated(plan_of(few)).launches, 5);
+  EXPECT_EQ(emulated(plan_of(few)).launches, 6);
   const Plan plan = plan_of(many);
   const Pass pass = emulated(plan);
-  EXPECT_EQ(pass.launches, 7);
+  EXPECT_EQ(pass.launches, 8);
   expect_keeps_the_contract(plan, pass.found, pass.gradients, factors_of(plan));
 }
 

@@ -14,7 +14,7 @@ namespace {
 using mma::detail::nearest::cuda::Kernel;
 
 template <typename Pass, typename Targets>
-std::function<void()> call_of(Kernel kernel, void** arguments, std::array<void (*)(Pass), 4> kernels,
+std::function<void()> call_of(Kernel kernel, void** arguments, std::array<void (*)(Pass), 5> kernels,
                               void (*gradient)(Pass, Targets)) {
   static_assert(sizeof(Pass) == sizeof(mma::detail::nearest::cuda::Pass));
   static_assert(sizeof(Targets) == sizeof(mma::detail::nearest::cuda::GradientTargets));
@@ -24,24 +24,30 @@ std::function<void()> call_of(Kernel kernel, void** arguments, std::array<void (
   return [=] { gradient(*pass, *targets); };
 }
 
-std::function<void()> call_of(int row_type, Kernel kernel, void** arguments) {
-  switch (row_type) {
+#define KERNELS_OF(space)                                                                               \
+  call_of<space::Pass, space::GradientTargets>(                                                         \
+      kernel, arguments,                                                                                \
+      {space::mma_norms, space::mma_search, space::mma_decide, space::mma_values, space::mma_choosers}, \
+      space::mma_gradient)
+
+std::function<void()> call_of(int row_type, bool tensor_cores, Kernel kernel, void** arguments) {
+  switch (2 * row_type + (tensor_cores ? 1 : 0)) {
     case 0:
-      return call_of<rows0::Pass, rows0::GradientTargets>(
-          kernel, arguments, {rows0::mma_norms, rows0::mma_search, rows0::mma_decide, rows0::mma_values},
-          rows0::mma_gradient);
+      return KERNELS_OF(plain_rows0);
     case 1:
-      return call_of<rows1::Pass, rows1::GradientTargets>(
-          kernel, arguments, {rows1::mma_norms, rows1::mma_search, rows1::mma_decide, rows1::mma_values},
-          rows1::mma_gradient);
+      return KERNELS_OF(rows0);
     case 2:
-      return call_of<rows2::Pass, rows2::GradientTargets>(
-          kernel, arguments, {rows2::mma_norms, rows2::mma_search, rows2::mma_decide, rows2::mma_values},
-          rows2::mma_gradient);
+      return KERNELS_OF(plain_rows1);
+    case 3:
+      return KERNELS_OF(rows1);
+    case 4:
+      return KERNELS_OF(plain_rows2);
+    case 5:
+      return KERNELS_OF(rows2);
+    case 6:
+      return KERNELS_OF(plain_rows3);
     default:
-      return call_of<rows3::Pass, rows3::GradientTargets>(
-          kernel, arguments, {rows3::mma_norms, rows3::mma_search, rows3::mma_decide, rows3::mma_values},
-          rows3::mma_gradient);
+      return KERNELS_OF(rows3);
   }
 }
 
@@ -49,7 +55,7 @@ std::function<void()> call_of(int row_type, Kernel kernel, void** arguments) {
 
 void EmulatedLauncher::launch(Kernel kernel, int64_t blocks, int threads, void** arguments) {
   ++launches;
-  const auto call = call_of(mma::detail::nearest::cuda::row_type(type_), kernel, arguments);
+  const auto call = call_of(mma::detail::nearest::cuda::row_type(type_), tensor_cores, kernel, arguments);
   const int64_t waits = emulator::launch(blocks, threads, seed_, call);
   if (kernel == Kernel::Decide) exact_look_waits += waits - blocks;
 }

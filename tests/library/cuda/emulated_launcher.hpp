@@ -12,6 +12,11 @@ class EmulatedLauncher : public mma::detail::nearest::cuda::KernelLauncher {
   /// The seed is of the order in which a launch's blocks run.
   explicit EmulatedLauncher(at::ScalarType type, unsigned seed = 1) : type_(type), seed_(seed) {}
 
+  int multiprocessors() const override { return processors; }
+
+  int processors = 4;        ///< so few that matrices of a test are shared among all blocks
+  bool tensor_cores = true;  ///< as from compute capability 8.0 on
+
   void launch(mma::detail::nearest::cuda::Kernel kernel, int64_t blocks, int threads, void** arguments) override;
 
   int launches = 0;

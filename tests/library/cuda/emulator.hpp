@@ -29,7 +29,7 @@ struct Index {
 /// The block that runs: fibers take turns, each until a barrier at which it waits for others.
 class Block {
  public:
-  using Values = std::array<uint32_t, 2>;  ///< what a lane can show the others at a time
+  using Values = std::array<uint32_t, 6>;  ///< what a lane can show the others at a time
 
   /// Runs `kernel` once for each of the block's threads.
   void run(int block, int threads, const std::function<void()>& kernel) {
@@ -61,6 +61,14 @@ class Block {
   /// How often the threads of a block have waited for each other, in all launches.
   int64_t waits() const { return static_cast<int64_t>(block_barrier_.passed); }
 
+  /// Whether any of the block's threads says so; waits for all.
+  bool any_of_block(bool value) {
+    bool& said = said_[block_barrier_.passed % 2];
+    said = value || (said && !block_barrier_.waiting.empty());
+    wait_for_block();
+    return said;
+  }
+
   void wait_for_warp() { wait(warp_barriers_[static_cast<size_t>(thread_.x / 32)], 32); }
 
   /// Every lane shows values and sees those of all, until its next call but one.
@@ -70,6 +78,22 @@ class Block {
     shown[static_cast<size_t>(thread_.x % 32)] = values;
     wait(warp, 32);
     return shown;
+  }
+
+  using Combined = std::array<float, 128>;
+
+  /// What `combine` makes of what all lanes show, made once for the warp; until a lane's next call but one.
+  template <typename Combine>
+  const Combined& gather(const Values& values, const Combine& combine) {
+    Barrier& warp = warp_barriers_[static_cast<size_t>(thread_.x / 32)];
+    const size_t turn = warp.passed % 2;
+    warp.is_combined[turn] = false;
+    const auto& shown = gather(values);
+    if (!warp.is_combined[turn]) {
+      warp.combined[turn] = combine(shown);
+      warp.is_combined[turn] = true;
+    }
+    return warp.combined[turn];
   }
 
  private:
@@ -87,6 +111,8 @@ class Block {
     std::vector<int> waiting;
     size_t passed = 0;
     std::array<std::array<Values, 32>, 2> shown;
+    std::array<Combined, 2> combined;
+    std::array<bool, 2> is_combined;
   };
 
   /// Until the fiber waits or returns; whether it has returned. Jumps rather than swapcontext, which asks the kernel
@@ -127,6 +153,7 @@ class Block {
   std::vector<Fiber> fibers_;
   std::deque<int> ready_;
   Barrier block_barrier_;
+  std::array<bool, 2> said_{};
   std::vector<Barrier> warp_barriers_;
   jmp_buf scheduler_;
 };
@@ -168,6 +195,7 @@ To bits_as(const From& value) {
 #define __shared__ static
 #define __launch_bounds__(...)
 #define KERNEL static
+#define in_global_memory(pointer)
 #define MMA_EMULATED
 #define threadIdx (::emulator::block().thread())
 #define blockIdx (::emulator::block().block())
@@ -191,6 +219,20 @@ inline unsigned __ballot_sync(unsigned, bool value) {
   for (size_t lane = 0; lane < 32; ++lane) result |= all[lane][0] << lane;
   return result;
 }
+template <typename T>
+T __shfl_up_sync(unsigned mask, T value, int step) {
+  const int lane = threadIdx.x % 32;
+  return __shfl_sync(mask, value, lane < step ? lane : lane - step);
+}
+inline unsigned __match_any_sync(unsigned, int value) {
+  const auto& all = emulator::block().gather(emulator::bits_as<emulator::Block::Values>(value));
+  const auto own = emulator::bits_as<uint32_t>(value);
+  unsigned result = 0;
+  for (size_t lane = 0; lane < 32; ++lane) result |= static_cast<unsigned>(all[lane][0] == own) << lane;
+  return result;
+}
+inline int __syncthreads_or(int value) { return emulator::block().any_of_block(value != 0); }
+inline void __threadfence() {}
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __float_as_int(float value) { return emulator::bits_as<int>(value); }
 inline float __int_as_float(int bits) { return emulator::bits_as<float>(bits); }
@@ -201,7 +243,67 @@ inline unsigned long long atomicMax(unsigned long long* at, unsigned long long v
   *at = std::max(before, value);
   return before;
 }
+inline int atomicAdd(int* at, int value) {
+  const int before = *at;
+  *at += value;
+  return before;
+}
 using std::max;
 using std::min;
+
+// The functions of kernels/tensor_cores.hpp, as PTX defines the instructions: "ldmatrix", "mma.m16n8k16".
+inline unsigned two_halves(float first, float second) {
+  return c10::Half(first).x | static_cast<unsigned>(c10::Half(second).x) << 16;
+}
+inline float first_half(unsigned both) { return c10::Half(static_cast<uint16_t>(both), c10::Half::from_bits()); }
+inline float second_half(unsigned both) { return c10::Half(static_cast<uint16_t>(both >> 16), c10::Half::from_bits()); }
+
+inline void load_matrices(const unsigned short* row, unsigned (&entries)[4]) {
+  using emulator::Block;
+  const auto& rows = emulator::block().gather(emulator::bits_as<Block::Values>(row));
+  const auto lane = static_cast<size_t>(threadIdx.x % 32);
+  for (size_t m = 0; m < 4; ++m) {
+    const auto* from = emulator::bits_as<const unsigned short*>(rows[8 * m + lane / 4]) + 2 * (lane % 4);
+    entries[m] = from[0] | static_cast<unsigned>(from[1]) << 16;
+  }
+}
+
+/// a [16, 16] b [16, 8] of the fragments that a warp's lanes show, row after row.
+inline emulator::Block::Combined product_of_fragments(const std::array<emulator::Block::Values, 32>& shown) {
+  std::array<std::array<float, 16>, 16> a{};
+  std::array<std::array<float, 8>, 16> b{};
+  for (size_t lane = 0; lane < 32; ++lane) {
+    const size_t g = lane / 4, t = 2 * (lane % 4);
+    const auto two = [&](size_t which, float& first, float& second) {
+      first = first_half(shown[lane][which]);
+      second = second_half(shown[lane][which]);
+    };
+    two(0, a[g][t], a[g][t + 1]);
+    two(1, a[g + 8][t], a[g + 8][t + 1]);
+    two(2, a[g][t + 8], a[g][t + 9]);
+    two(3, a[g + 8][t + 8], a[g + 8][t + 9]);
+    two(4, b[t][g], b[t + 1][g]);
+    two(5, b[t + 8][g], b[t + 9][g]);
+  }
+  emulator::Block::Combined product{};
+  for (size_t r = 0; r < 16; ++r) {
+    for (size_t k = 0; k < 16; ++k) {
+      for (size_t c = 0; c < 8; ++c) product[8 * r + c] += a[r][k] * b[k][c];
+    }
+  }
+  return product;
+}
+
+inline void multiply_add(const unsigned (&a)[4], unsigned b_low, unsigned b_high, float (&sum)[4]) {
+  const auto& product = emulator::block().gather({a[0], a[1], a[2], a[3], b_low, b_high}, product_of_fragments);
+  const auto lane = static_cast<size_t>(threadIdx.x % 32);
+  for (size_t e = 0; e < 4; ++e) {
+    const size_t r = lane / 4 + e / 2 * 8, c = 2 * (lane % 4) + e % 2;
+    const double exact = static_cast<double>(sum[e]) + static_cast<double>(product[8 * r + c]);
+    sum[e] = static_cast<float>(exact);
+    if (std::abs(static_cast<double>(sum[e])) > std::abs(exact)) sum[e] = std::nextafter(sum[e], 0.0f);  // as the cores
+  }
+}
+
 inline float emulated_float16_value(unsigned short bits) { return c10::Half(bits, c10::Half::from_bits()); }
 inline unsigned short emulated_float16_bits(float value) { return c10::Half(value).x; }

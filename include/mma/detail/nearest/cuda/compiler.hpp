@@ -2,7 +2,6 @@
 // nothing to link.
 #pragma once
 
-#include <array>
 #include <string>
 #include <vector>
 
@@ -27,14 +26,15 @@ class Nvrtc {
     std::string log;
   };
 
-  /// Machine code for a compute capability such as 90.
-  Compiled compile(const std::string& source, int capability) const {
+  /// Machine code for a compute capability such as 90. more_options: NVRTC's.
+  Compiled compile(const std::string& source, int capability, const std::vector<const char*>& more_options = {}) const {
     Program program = nullptr;
     if (create_(&program, source.c_str(), "mma.cu", 0, nullptr, nullptr) != 0) {
       return {{}, "NVRTC cannot make a program"};
     }
     const std::string architecture = "--gpu-architecture=sm_" + std::to_string(capability);
-    const std::array<const char*, 4> options{architecture.c_str(), "--std=c++17", "--fmad=false", "--disable-warnings"};
+    std::vector<const char*> options{architecture.c_str(), "--std=c++17", "--fmad=false", "--disable-warnings"};
+    options.insert(options.end(), more_options.begin(), more_options.end());
     Compiled result;
     const bool compiled = compile_(program, static_cast<int>(options.size()), options.data()) == 0;
     size_t size = 0;

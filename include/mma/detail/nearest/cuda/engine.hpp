@@ -1,10 +1,11 @@
-// The engine on a GPU: four launches find the neighbours, the values and the slopes, one more adds the gradient (a
+// The engine on a GPU: four launches find the neighbours, the values and the slopes, two more add the gradient (a
 // further one for every 448 matrices beyond the first 448), whatever the number of layers. Nothing waits for the GPU
 // and nothing is allocated but through LibTorch: after one pass outside a capture, all can be captured in a CUDA graph.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -17,6 +18,7 @@
 
 #include "../engine.hpp"
 #include "runtime.hpp"
+#include "tables.hpp"
 
 namespace mma::detail::nearest::cuda {
 
@@ -41,25 +43,25 @@ class Engine final : public nearest::Engine {
   Found find(const at::Tensor& nearest) override {
     Found found;
     found.values = at::empty({layers()}, options(at::kDouble));
-    found.norms = at::empty({rows_}, options(at::kDouble));
-    found.nearest = at::empty({rows_}, options(at::kInt));
-    found.angles = at::empty({rows_}, options(at::kDouble));
-    found.slopes = at::empty({rows_}, options(at::kDouble));
+    found.norms = at::empty({tables_.rows}, options(at::kDouble));
+    found.nearest = at::empty({tables_.rows}, options(at::kInt));
+    found.angles = at::empty({tables_.rows}, options(at::kDouble));
+    found.slopes = at::empty({tables_.rows}, options(at::kDouble));
     Pass pass = pass_of(found);
     pass.values = found.values.mutable_data_ptr<double>();
     at::Tensor given;
     if (nearest.defined()) {
-      TORCH_CHECK(nearest.numel() == rows_ && nearest.scalar_type() == at::kInt && nearest.device() == device(),
-                  "mma: neighbours of other rows; expected ", rows_, " int32 on ", device(), ".");
+      TORCH_CHECK(nearest.numel() == tables_.rows && nearest.scalar_type() == at::kInt && nearest.device() == device(),
+                  "mma: neighbours of other rows; expected ", tables_.rows, " int32 on ", device(), ".");
       given = nearest.contiguous();
       pass.given = given.const_data_ptr<int32_t>();
     }
     void* arguments[] = {&pass};
-    launch(Kernel::Norms, blocks_of_rows(rows_), row_threads, arguments);
+    launch(Kernel::Norms, blocks_of_rows(tables_.rows), row_threads, arguments);
     if (!given.defined()) {
-      launch(Kernel::Search, tiles_, search_threads, arguments);
+      launch(Kernel::Search, tables_.search_blocks, search_threads, arguments);
     }
-    launch(Kernel::Decide, blocks_of_rows(rows_), row_threads, arguments);
+    launch(Kernel::Decide, blocks_of_rows(tables_.rows), row_threads, arguments);
     launch(Kernel::Values, layers(), layer_threads, arguments);
     return found;
   }
@@ -68,6 +70,8 @@ class Engine final : public nearest::Engine {
                     double scale) override {
     check(gradients, factors);
     Pass pass = pass_of(found);
+    void* pass_argument[] = {&pass};
+    launch(Kernel::Choosers, static_cast<int64_t>(gradients.size()), chooser_threads, pass_argument);
     GradientTargets targets{};
     targets.factors = factors.const_data_ptr<double>();
     targets.scale = scale;
@@ -75,13 +79,13 @@ class Engine final : public nearest::Engine {
       const size_t count = std::min(gradients.size() - first, static_cast<size_t>(gradient_targets));
       targets.first_matrix = static_cast<int>(first);
       targets.matrix_count = static_cast<int>(count);
-      int64_t rows = 0;
+      int64_t chunks = 0;
       for (size_t m = 0; m < count; ++m) {
         targets.at[m] = gradients[first + m].mutable_data_ptr();
-        rows += gradients[first + m].size(0);
+        chunks += chunks_of(gradients[first + m]);
       }
       void* arguments[] = {&pass, &targets};
-      launch(Kernel::Gradient, blocks_of_rows(rows), row_threads, arguments);
+      launch(Kernel::Gradient, chunks, row_threads, arguments);
     }
   }
 
@@ -133,47 +137,23 @@ class Engine final : public nearest::Engine {
     return bytes.to(device());
   }
 
-  /// How many bits tell the rows of a matrix apart; all that a float32 cosine leaves.
-  int index_bits(int64_t rows) const {
-    int bits = type() == at::kDouble ? 0 : 32;
-    while (bits < 32 && (int64_t{1} << bits) < rows) {
-      ++bits;
-    }
-    return bits;
-  }
-
-  /// Bound on |computed - true| of the cosine that a warp computes. In units of half an epsilon of the type that rows
-  /// are computed in: a lane's sum loses one a term, the lanes' sum five (Higham, Accuracy and Stability of Numerical
-  /// Algorithms, section 3.1); eight more are the comparison's.
-  double dot_error(int64_t dimension) const {
-    const double epsilon = type() == at::kDouble ? std::numeric_limits<double>::epsilon()
-                                                 : static_cast<double>(std::numeric_limits<float>::epsilon());
-    const int64_t terms_a_lane = dimension / 32 + 1;
-    return 1.02 * static_cast<double>(terms_a_lane + 5 + 8) * epsilon / 2;
-  }
-
   void make_tables() {
-    std::vector<PassMatrix> matrices;
-    std::vector<int> layer_begin;
+    size_t layers_before = 0;
     for (const Matrix& matrix : plan_.matrices) {
-      check(matrix, layer_begin.size());
-      if (matrix.layer == layer_begin.size()) {
-        layer_begin.push_back(static_cast<int>(matrices.size()));
-      }
-      const int64_t count = matrix.rows.size(0), dimension = matrix.rows.size(1);
-      matrices.push_back({matrix.rows.const_data_ptr(), rows_, tiles_, static_cast<int>(count),
-                          static_cast<int>(dimension), index_bits(count), static_cast<int>(matrix.layer),
-                          dot_error(dimension)});
-      const int64_t blocks = (count + tile_rows - 1) / tile_rows;
-      rows_ += count;
-      tiles_ += blocks * (blocks + 1) / 2;
+      check(matrix, layers_before);
+      layers_before = matrix.layer + 1;
     }
-    TORCH_CHECK(tiles_ <= std::numeric_limits<int32_t>::max(), "mma: too many rows for one search.");
-    layer_begin.push_back(static_cast<int>(matrices.size()));
-    matrices.push_back({nullptr, rows_, tiles_, 0, 0, 0, 0, 0});
-    matrices_ = uploaded(matrices);
-    layer_begin_ = uploaded(layer_begin);
-    winners_ = at::empty({rows_}, options(at::kLong));
+    Tables tables = tables_of(plan_, type(), launcher_->multiprocessors());
+    matrices_ = uploaded(tables.matrices);
+    layer_begin_ = uploaded(tables.layer_begin);
+    winners_ = at::empty({tables.rows}, options(at::kLong));
+    terms_ = at::empty({tables.rows * static_cast<int64_t>(sizeof(RowTerms))}, options(at::kByte));
+    choosers_ = at::empty({3, tables.rows}, options(at::kInt));
+    const at::ScalarType sum = type() == at::kDouble ? at::kDouble : at::kFloat;
+    pieces_ = at::empty({2 * tables.search_blocks, tile_rows, tile_rows}, options(sum));
+    arrived_ = at::zeros({tables.search_blocks}, options(at::kInt));
+    tables.matrices.clear();  // they are on the device
+    tables_ = std::move(tables);
   }
 
   Pass pass_of(const Found& found) const {
@@ -185,17 +165,27 @@ class Engine final : public nearest::Engine {
     pass.slopes = found.slopes.mutable_data_ptr<double>();
     pass.nearest = found.nearest.mutable_data_ptr<int32_t>();
     pass.winners = static_cast<unsigned long long*>(winners_.mutable_data_ptr());
-    pass.rows = rows_;
+    pass.terms = static_cast<RowTerms*>(terms_.mutable_data_ptr());
+    pass.choosers_begin = choosers_.mutable_data_ptr<int32_t>();
+    pass.choosers_end = pass.choosers_begin + tables_.rows;
+    pass.choosers = pass.choosers_end + tables_.rows;
+    pass.pieces = pieces_.mutable_data_ptr();
+    pass.arrived = arrived_.mutable_data_ptr<int32_t>();
+    pass.rows = tables_.rows;
+    pass.units = tables_.units;
     pass.objective = plan_.objective;
     pass.matrix_count = static_cast<int>(plan_.matrices.size());
+    pass.search_blocks = static_cast<int>(tables_.search_blocks);
+    pass.has_waves = tables_.has_waves;
     return pass;
   }
 
   Plan plan_;
   std::shared_ptr<KernelLauncher> launcher_;
-  int64_t rows_ = 0, tiles_ = 0;
-  at::Tensor matrices_, layer_begin_;  ///< tables
-  at::Tensor winners_;                 ///< scratch of a row
+  Tables tables_;
+  at::Tensor matrices_, layer_begin_;      ///< tables
+  at::Tensor winners_, terms_, choosers_;  ///< scratch of a row
+  at::Tensor pieces_, arrived_;            ///< scratch of a block of the search
 };
 
 }  // namespace mma::detail::nearest::cuda

@@ -23,9 +23,9 @@
 
 namespace mma::detail::nearest::cuda {
 
-enum class Kernel { Norms, Search, Decide, Values, Gradient };
-inline constexpr std::array<const char*, 5> kernel_names{"mma_norms", "mma_search", "mma_decide", "mma_values",
-                                                         "mma_gradient"};
+enum class Kernel { Norms, Search, Decide, Values, Choosers, Gradient };
+inline constexpr std::array<const char*, 6> kernel_names{"mma_norms",  "mma_search",   "mma_decide",
+                                                         "mma_values", "mma_choosers", "mma_gradient"};
 
 /// Where the kernels run: a GPU's current stream, or in the tests an emulator.
 class KernelLauncher {
@@ -34,6 +34,9 @@ class KernelLauncher {
 
   /// The next launch of a kernel by so many blocks of so many threads; arguments as cudaLaunchKernel takes them.
   virtual void launch(Kernel kernel, int64_t blocks, int threads, void** arguments) = 0;
+
+  /// How many multiprocessors a search is shared among.
+  virtual int multiprocessors() const = 0;
 };
 
 /// MMA_ROWS of a type, or -1.
@@ -81,6 +84,12 @@ class Runtime {
     const bool known = get_attribute(&major_part, major_attribute, device.index()) == 0 &&
                        get_attribute(&minor_part, minor_attribute, device.index()) == 0;
     return known ? 10 * major_part + minor_part : 0;
+  }
+
+  int multiprocessors(c10::Device device) const {
+    constexpr int count_attribute = 16;
+    int count = 0;
+    return get_attribute(&count, count_attribute, device.index()) == 0 && count > 0 ? count : 1;
   }
 
   int (*get_attribute)(int*, int attribute, int device) = nullptr;
@@ -151,7 +160,7 @@ class KernelCache {
     if (!*nvrtc_) {
       return failed("no libnvrtc.so.13, libnvrtc.so.12 or libnvrtc.so was found");
     }
-    const Nvrtc::Compiled compiled = nvrtc_->compile(source(rows), capability);
+    const Nvrtc::Compiled compiled = nvrtc_->compile(source_for(capability, rows), capability);
     if (compiled.binary.empty()) {
       return failed("NVRTC refuses them for sm_" + std::to_string(capability) + ": " + compiled.log);
     }
@@ -208,6 +217,8 @@ class StreamLauncher final : public KernelLauncher {
                                      {static_cast<unsigned>(threads), 1, 1}, arguments, 0, stream.native_handle());
     TORCH_CHECK(error == 0, "mma: ", kernel_names[which], " failed on the GPU: ", runtime.error_string(error));
   }
+
+  int multiprocessors() const override { return KernelCache::instance().runtime().multiprocessors(device_); }
 
  private:
   c10::Device device_;

@@ -11,6 +11,7 @@ inline constexpr KernelText prelude_text(__FILE__, __LINE__, R"mma(
 #ifndef MMA_EMULATED
 #define KERNEL extern "C" __global__
 #define inline static __device__ __forceinline__
+#define in_global_memory(pointer) __builtin_assume(__isGlobal(pointer))
 #endif
 
   inline long long double_bits(double value) {
@@ -90,6 +91,43 @@ inline constexpr KernelText common_text(__FILE__, __LINE__, R"mma(
     return value;
   }
 
+  // Four entries of a row from k on, zeros beyond its end. aligned: they can be had at once.
+  struct alignas(4 * sizeof(Row)) RowFour {
+    Row v[4];
+  };
+
+  inline bool is_aligned(const PassMatrix& matrix) {
+    return matrix.dimension % 4 == 0 && reinterpret_cast<unsigned long long>(matrix.rows) % sizeof(RowFour) == 0;
+  }
+
+  inline RowFour load_four(const Row* row, int k, int dimension, bool aligned) {
+    RowFour four = {};
+    if (aligned && k < dimension) {
+      four = *reinterpret_cast<const RowFour*>(row + k);
+    } else {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        if (k + c < dimension) {
+          four.v[c] = row[k + c];
+        }
+      }
+    }
+    return four;
+  }
+
+  inline void store_four(const RowFour& four, Row* row, int k, int dimension, bool aligned) {
+    if (aligned && k < dimension) {
+      *reinterpret_cast<RowFour*>(row + k) = four;
+      return;
+    }
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      if (k + c < dimension) {
+        row[k + c] = four.v[c];
+      }
+    }
+  }
+
   inline int matrix_of_row(const Pass& pass, long long row) {
     int low = 0, high = pass.matrix_count;
     while (high - low > 1) {
@@ -100,7 +138,9 @@ inline constexpr KernelText common_text(__FILE__, __LINE__, R"mma(
   }
 
   inline const Row* row_data(const PassMatrix& matrix, int row) {
-    return static_cast<const Row*>(matrix.rows) + static_cast<long long>(row) * matrix.dimension;
+    const Row* data = static_cast<const Row*>(matrix.rows) + static_cast<long long>(row) * matrix.dimension;
+    in_global_memory(data);
+    return data;
   }
 
   // A row with its matrix, as a warp or a block works on it.
@@ -109,6 +149,7 @@ inline constexpr KernelText common_text(__FILE__, __LINE__, R"mma(
     const Row* data;
     long long place;
     int index;
+    bool aligned;
     double norm;
   };
 
@@ -118,6 +159,7 @@ inline constexpr KernelText common_text(__FILE__, __LINE__, R"mma(
     own.place = place;
     own.index = static_cast<int>(place - own.matrix->first_row);
     own.data = row_data(*own.matrix, own.index);
+    own.aligned = is_aligned(*own.matrix);
     own.norm = pass.norms[place];
     return own;
   }

@@ -9,21 +9,27 @@ namespace mma::detail::nearest::cuda {
 inline constexpr KernelText decide_text(__FILE__, __LINE__, R"mma(
   // Of the unit vectors of two rows in float64; the same bits for (a, b) and (b, a).
   inline Lengths pair_lengths(const Row* first, double first_norm, const Row* second, double second_norm, int dimension,
-                              int lane) {
+                              bool aligned, int lane) {
     const double first_inverse = 1 / first_norm, second_inverse = 1 / second_norm;
     double difference = 0, sum = 0;
-    for (int k = lane; k < dimension; k += 32) {
-      const double a = real(first[k]) * first_inverse, b = real(second[k]) * second_inverse;
-      difference += (a - b) * (a - b);
-      sum += (a + b) * (a + b);
+#pragma unroll 2
+    for (int k = 4 * lane; k < dimension; k += 128) {
+      const RowFour some = load_four(first, k, dimension, aligned), others = load_four(second, k, dimension, aligned);
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        const double a = real(some.v[c]) * first_inverse, b = real(others.v[c]) * second_inverse;
+        difference += (a - b) * (a - b);
+        sum += (a + b) * (a + b);
+      }
     }
     const Lengths lengths = {sqrt(warp_sum(difference)), sqrt(warp_sum(sum))};
     return lengths;
   }
 
   inline Choice choice_of(const Pass& pass, const OwnRow& own, int column, int lane) {
-    const Lengths lengths = pair_lengths(own.data, own.norm, row_data(*own.matrix, column),
-                                         pass.norms[own.matrix->first_row + column], own.matrix->dimension, lane);
+    const Lengths lengths =
+        pair_lengths(own.data, own.norm, row_data(*own.matrix, column), pass.norms[own.matrix->first_row + column],
+                     own.matrix->dimension, own.aligned, lane);
     const Choice choice = {angle_of(lengths.difference, lengths.sum, duplicate),
                            deciding_angle(lengths, duplicate, pass.objective.half_space), column};
     return choice;
@@ -51,8 +57,13 @@ inline constexpr KernelText decide_text(__FILE__, __LINE__, R"mma(
     const double first_power = power_scale(own.norm), second_power = power_scale(second_norm);
     const Real first_scale = static_cast<Real>(first_power), second_scale = static_cast<Real>(second_power);
     Real sum = 0;
-    for (int k = lane; k < own.matrix->dimension; k += 32) {
-      sum = fused(real(first[k]) * first_scale, real(second[k]) * second_scale, sum);
+    for (int k = 4 * lane; k < own.matrix->dimension; k += 128) {
+      const RowFour some = load_four(first, k, own.matrix->dimension, own.aligned);
+      const RowFour others = load_four(second, k, own.matrix->dimension, own.aligned);
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        sum = fused(real(some.v[c]) * first_scale, real(others.v[c]) * second_scale, sum);
+      }
     }
     const double cosine = warp_sum(sum) / (own.norm * first_power * second_norm * second_power);
     return pass.objective.half_space ? fabs(cosine) : cosine;

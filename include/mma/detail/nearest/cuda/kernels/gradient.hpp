@@ -1,5 +1,6 @@
-// The fifth kernel: a warp a row gathers its gradient from its nearest row and from those that chose it, always in the
-// same order, so the same bits every time.
+// The sixth kernel: a block a stretch of 1024 entries of a row's gradient, which it gathers from the row's nearest row
+// and from those that chose it, always in the same order, so the same bits every time. Sums are float32 for rows that
+// are no wider, float64 where a pair is so near that float32 would lose too much.
 #pragma once
 
 #include "text.hpp"
@@ -7,154 +8,175 @@
 namespace mma::detail::nearest::cuda {
 
 inline constexpr KernelText gradient_text(__FILE__, __LINE__, R"mma(
-  // What row i's pair with its nearest row adds, as pair_terms has it.
-  inline PairTerms terms_of_row(const Pass& pass, const PassMatrix& matrix, int i) {
-    const long long place = matrix.first_row + i;
-    const int j = pass.nearest[place];
-    const double weight = -pass.slopes[place];
-    if (j == i || weight == 0) {
-      const PairTerms none = {0, 0, 0, 0, -1, 0};
-      return none;
-    }
-    const Row* row = row_data(matrix, i);
-    const double inverse = 1 / pass.norms[place];
-    return pair_terms(lengths_of(pass.angles[place]), weight, i, j, matrix.dimension, duplicate,
-                      [&](long long k) { return real(row[k]) * inverse; });
-  }
-
-  // Some of the terms of a row's gradient, before its own 1/norm: row[k] times factor each, amount at an axis, and the
-  // row itself times own. A warp's lanes fill it, one entry each.
-  struct GradientTerms {
-    int row[32], axis[32];
-    double factor[32], own[32], amount[32];
+  // A row's gradient before its own 1/norm: entry 0 is its nearest row, then come its choosers.
+  struct GradientRow {
+    OwnRow own;
+    const int* choosers;
+    int entries;
   };
 
-  struct Gathered {
-    int count;  // entries
-    int next;   // the row to go on from; the matrix's count when all are there
-  };
-
-  // The rows from `begin` that chose row `index`, ascending, up to 32.
-  inline Gathered gather_choosers(const Pass& pass, const PassMatrix& matrix, int index, int begin, int lane,
-                                  GradientTerms& terms) {
-    Gathered gathered = {0, begin};
-    const int* nearest = pass.nearest + matrix.first_row;
-    __syncwarp();
-    while (gathered.next < matrix.count) {
-      const int i = gathered.next + lane;
-      const bool chose = i < matrix.count && i != index && nearest[i] == index;
-      const unsigned all = __ballot_sync(full_warp, chose);
-      if (gathered.count + __popc(all) > 32) {
-        break;  // no room: the next batch begins with these
-      }
-      if (chose) {
-        const int slot = gathered.count + __popc(all & ((1u << lane) - 1));
-        const PairTerms theirs = terms_of_row(pass, matrix, i);
-        terms.row[slot] = i;
-        terms.factor[slot] = (theirs.other + theirs.mirror * theirs.parting_unit) / pass.norms[matrix.first_row + i];
-        terms.own[slot] = theirs.unit;
-        terms.axis[slot] = static_cast<int>(theirs.axis);
-        terms.amount[slot] = theirs.mirror * theirs.parting;
-      }
-      gathered.count += __popc(all);
-      gathered.next += 32;
-    }
-    __syncwarp();
-    return gathered;
+  inline GradientRow gradient_row(const Pass& pass, const PassMatrix& matrix, int index) {
+    const long long place = matrix.first_row + index;
+    GradientRow row;
+    row.own.matrix = &matrix;
+    row.own.data = row_data(matrix, index);
+    row.own.place = place;
+    row.own.index = index;
+    row.own.aligned = is_aligned(matrix);
+    row.own.norm = pass.norms[place];
+    const int begin = pass.choosers_begin[place];
+    row.choosers = pass.choosers + matrix.first_row + begin;
+    row.entries = 1 + pass.choosers_end[place] - begin;
+    return row;
   }
 
-  // Entries of a row that a lane sums at a time: independent loads hide one another's latency.
-  constexpr int lane_entries = 4;
+  // An entry's share in the gradient: a row times factor, the own unit vector times unit, amount at an axis.
+  struct GradientEntry {
+    double factor, unit, amount;
+    int row, axis;
+    bool exact;
+  };
 
-  inline void add_terms(const PassMatrix& matrix, const OwnRow& own, const GradientTerms& terms, int count, int k_begin,
-                        double (&sums)[lane_entries]) {
-    double own_unit = 0;
-    for (int t = 0; t < count; ++t) {
-      const Row* other = row_data(matrix, terms.row[t]);
+  inline GradientEntry entry_of(const Pass& pass, const GradientRow& row, int e) {
+    const long long first = row.own.matrix->first_row;
+    const int chooser = e == 0 ? row.own.index : row.choosers[e - 1];
+    const RowTerms& terms = pass.terms[first + chooser];
+    GradientEntry entry;
+    entry.row = e == 0 ? pass.nearest[first + chooser] : chooser;
+    entry.factor = e == 0 ? terms.near_other : terms.far_other;
+    entry.unit = e == 0 ? terms.near_unit : terms.far_unit;
+    entry.amount = e == 0 ? terms.near_axis : terms.far_axis;
+    entry.axis = terms.axis;
+    entry.exact = terms.exact != 0;
+    return entry;
+  }
+
+  // Some of a row's entries to shared memory, one a thread; whether one of them is exact.
+  inline bool load_entries(const Pass& pass, const GradientRow& row, int first, GradientEntry* entries) {
+    const int e = first + static_cast<int>(threadIdx.x);
+    bool exact = false;
+    __syncthreads();
+    if (e < row.entries) {
+      const GradientEntry entry = entry_of(pass, row, e);
+      entries[threadIdx.x] = entry;
+      exact = entry.exact;
+    }
+    return __syncthreads_or(exact ? 1 : 0) != 0;
+  }
+
+  // Quads of entries that a thread sums, each as far from the next as the block is wide.
+  constexpr int thread_quads = gradient_chunk / (4 * row_threads);
+
+  template <typename Sum>
+  struct QuadSums {
+    Sum v[thread_quads][4];
+  };
+
+  // factor * row[k] for all of the thread's entries.
+  template <typename Sum>
+  inline void add_row(const OwnRow& own, const Row* row, Sum factor, int begin, QuadSums<Sum>& sums) {
+    RowFour fours[thread_quads];
 #pragma unroll
-      for (int e = 0; e < lane_entries; ++e) {
-        const int k = k_begin + 32 * e;
-        if (k < matrix.dimension) {
-          sums[e] += real(other[k]) * terms.factor[t];
-          sums[e] += terms.axis[t] == k ? terms.amount[t] : 0.0;
+    for (int q = 0; q < thread_quads; ++q) {
+      fours[q] = load_four(row, begin + 4 * row_threads * q, own.matrix->dimension, own.aligned);
+    }
+#pragma unroll
+    for (int q = 0; q < thread_quads; ++q) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        sums.v[q][c] = fused(static_cast<Sum>(real(fours[q].v[c])), factor, sums.v[q][c]);
+      }
+    }
+  }
+
+  template <typename Sum>
+  inline void add_axis(int axis, Sum amount, int begin, QuadSums<Sum>& sums) {
+#pragma unroll
+    for (int q = 0; q < thread_quads; ++q) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        sums.v[q][c] += axis == begin + 4 * row_threads * q + c ? amount : Sum(0);
+      }
+    }
+  }
+
+  // begin: the thread's first entry; the row's first entries are there.
+  template <typename Sum>
+  inline QuadSums<Sum> gradient_sums(const Pass& pass, const GradientRow& row, int begin, GradientEntry* entries) {
+    QuadSums<Sum> sums = {};
+    Sum unit = 0;
+    for (int first = 0; first < row.entries; first += row_threads) {
+      if (first > 0) {
+        load_entries(pass, row, first, entries);
+      }
+      const int count = min(row.entries - first, row_threads);
+#pragma unroll 4
+      for (int e = 0; e < count; ++e) {
+        const GradientEntry& entry = entries[e];
+        add_row(row.own, row_data(*row.own.matrix, entry.row), static_cast<Sum>(entry.factor), begin, sums);
+        if (sizeof(Sum) == sizeof(double) && entry.axis >= 0) {  // duplicates: exact
+          add_axis(entry.axis, static_cast<Sum>(entry.amount), begin, sums);
         }
+        unit += static_cast<Sum>(entry.unit);
       }
-      own_unit += terms.own[t];
     }
+    add_row(row.own, row.own.data, unit * static_cast<Sum>(1 / row.own.norm), begin, sums);
+    return sums;
+  }
+
+  template <typename Sum>
+  inline void write_gradient(const GradientRow& row, const QuadSums<Sum>& sums, double factor, int begin,
+                             Row* gradient) {
+    const Sum own_factor = static_cast<Sum>(factor / row.own.norm);
+    const int dimension = row.own.matrix->dimension;
+    const bool aligned = row.own.aligned && reinterpret_cast<unsigned long long>(gradient) % sizeof(RowFour) == 0;
 #pragma unroll
-    for (int e = 0; e < lane_entries; ++e) {
-      const int k = k_begin + 32 * e;
-      if (k < matrix.dimension) {
-        sums[e] += real(own.data[k]) * (own_unit / own.norm);
+    for (int q = 0; q < thread_quads; ++q) {
+      const int k = begin + 4 * row_threads * q;
+      RowFour four = load_four(gradient, k, dimension, aligned);
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        four.v[c] = stored(real(four.v[c]) + sums.v[q][c] * own_factor);
       }
+      store_four(four, gradient, k, dimension, aligned);
     }
   }
 
-  // What the row's own pair adds.
-  inline void add_own_terms(const Pass& pass, const PassMatrix& matrix, const OwnRow& own, const PairTerms& terms,
-                            int k_begin, double (&sums)[lane_entries]) {
-    const int nearest = pass.nearest[own.place];
-    const Row* other = row_data(matrix, nearest);
-    const double other_factor = terms.other / pass.norms[matrix.first_row + nearest];
-    const double own_factor = (terms.unit + terms.parting_unit) / own.norm;
-#pragma unroll
-    for (int e = 0; e < lane_entries; ++e) {
-      const int k = k_begin + 32 * e;
-      if (k < matrix.dimension) {
-        sums[e] += real(other[k]) * other_factor + real(own.data[k]) * own_factor;
-        sums[e] += terms.axis == k ? terms.parting : 0.0;
-      }
+  inline int matrix_of_chunk(const Pass& pass, long long chunk) {
+    int low = 0, high = pass.matrix_count;
+    while (high - low > 1) {
+      const int middle = (low + high) / 2;
+      (pass.matrices[middle].first_chunk <= chunk ? low : high) = middle;
     }
+    return low;
   }
 
-  KERNEL void __launch_bounds__(row_threads) mma_gradient(Pass pass, GradientTargets targets) {
-    __shared__ GradientTerms all_terms[row_threads / 32];
-    const int lane = threadIdx.x % 32;
-    const PassMatrix& last = pass.matrices[targets.first_matrix + targets.matrix_count];
-    const long long place = pass.matrices[targets.first_matrix].first_row +
-                            static_cast<long long>(blockIdx.x) * (row_threads / 32) + threadIdx.x / 32;
-    if (place >= last.first_row) {
-      return;
-    }
-    GradientTerms& terms = all_terms[threadIdx.x / 32];
-    const int m = matrix_of_row(pass, place);
-    const OwnRow own = own_row(pass, place);
-    const PassMatrix& matrix = *own.matrix;
-    if (!takes_part(own.norm)) {
+  KERNEL void __launch_bounds__(row_threads, 5) mma_gradient(Pass pass, GradientTargets targets) {
+    const long long chunk = pass.matrices[targets.first_matrix].first_chunk + blockIdx.x;
+    const int m = matrix_of_chunk(pass, chunk);
+    const PassMatrix& matrix = pass.matrices[m];
+    const int chunks = (matrix.dimension + gradient_chunk - 1) / gradient_chunk;
+    const int index = static_cast<int>((chunk - matrix.first_chunk) / chunks);
+    const int begin = static_cast<int>((chunk - matrix.first_chunk) % chunks) * gradient_chunk;
+    const GradientRow row = gradient_row(pass, matrix, index);
+    const bool has_pair = pass.nearest[row.own.place] != index;
+    if (!takes_part(row.own.norm) || (!has_pair && row.entries == 1)) {
       return;  // neither has nor is a neighbour
     }
-    const bool has_pair = pass.nearest[place] != own.index;
-    const PairTerms own_terms = terms_of_row(pass, matrix, own.index);
-    const Gathered first = gather_choosers(pass, matrix, own.index, 0, lane, terms);
-    if (!has_pair && first.count == 0) {
+    const double factor = targets.scale * targets.factors[matrix.layer];
+    Row* gradient =
+        static_cast<Row*>(targets.at[m - targets.first_matrix]) + static_cast<long long>(index) * matrix.dimension;
+    in_global_memory(gradient);
+    const int first = begin + 4 * static_cast<int>(threadIdx.x);
+    __shared__ GradientEntry entries[row_threads];
+    const bool exact = load_entries(pass, row, 0, entries) || row.entries > row_threads;
+#if MMA_ROWS != 1
+    if (!exact) {
+      write_gradient(row, gradient_sums<float>(pass, row, first, entries), factor, first, gradient);
       return;
     }
-    const double factor = targets.scale * targets.factors[matrix.layer] / own.norm;
-    Row* gradient =
-        static_cast<Row*>(targets.at[m - targets.first_matrix]) + static_cast<long long>(own.index) * matrix.dimension;
-    const bool one_batch = first.next >= matrix.count;
-    for (int begin = 0; begin < matrix.dimension; begin += 32 * lane_entries) {
-      double sums[lane_entries] = {};
-      if (has_pair) {
-        add_own_terms(pass, matrix, own, own_terms, begin + lane, sums);
-      }
-      Gathered batch = first;
-      if (!one_batch && begin > 0) {
-        batch = gather_choosers(pass, matrix, own.index, 0, lane, terms);
-      }
-      add_terms(matrix, own, terms, batch.count, begin + lane, sums);
-      while (batch.next < matrix.count) {
-        batch = gather_choosers(pass, matrix, own.index, batch.next, lane, terms);
-        add_terms(matrix, own, terms, batch.count, begin + lane, sums);
-      }
-#pragma unroll
-      for (int e = 0; e < lane_entries; ++e) {
-        const int k = begin + lane + 32 * e;
-        if (k < matrix.dimension) {
-          gradient[k] = stored(real(gradient[k]) + sums[e] * factor);
-        }
-      }
-    }
+#endif
+    write_gradient(row, gradient_sums<double>(pass, row, first, entries), factor, first, gradient);
   }
 )mma");
 

@@ -20,12 +20,17 @@ inline constexpr KernelText norms_text(__FILE__, __LINE__, R"mma(
 #endif
   }
 
-  inline double row_norm(const Row* row, int dimension, int lane) {
+  inline double row_norm(const Row* row, int dimension, bool aligned, int lane) {
     const double scale = norm_scale(row, dimension, lane);
     double sum = 0;
-    for (int k = lane; k < dimension; k += 32) {
-      const double value = real(row[k]) * scale;
-      sum += value * value;
+#pragma unroll 4
+    for (int k = 4 * lane; k < dimension; k += 128) {
+      const RowFour four = load_four(row, k, dimension, aligned);
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        const double value = real(four.v[c]) * scale;
+        sum += value * value;
+      }
     }
     return sqrt(warp_sum(sum)) / scale;
   }
@@ -37,7 +42,8 @@ inline constexpr KernelText norms_text(__FILE__, __LINE__, R"mma(
       return;
     }
     const PassMatrix& matrix = pass.matrices[matrix_of_row(pass, row)];
-    const double norm = row_norm(row_data(matrix, static_cast<int>(row - matrix.first_row)), matrix.dimension, lane);
+    const double norm = row_norm(row_data(matrix, static_cast<int>(row - matrix.first_row)), matrix.dimension,
+                                 is_aligned(matrix), lane);
     if (lane == 0) {
       pass.norms[row] = norm;
       pass.winners[row] = no_winner;
