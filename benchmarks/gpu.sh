@@ -1,18 +1,25 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can tell: its tests, the cost of MMA for whole networks, Table 3's columns; and trainings.
 #
-#   gpu.sh [RESULT.md]     measures, into benchmarks/results/gpu.md
+#   gpu.sh --run [PACK.tar.gz] [RESULT.md]
+#                          measures, in four minutes at most, into benchmarks/results/gpu.md and gpu.csv beside it;
+#                          with PACK, what is in it, unpacked beside it
 #   gpu.sh --train MINUTES [--epochs E] [--data DIR] [--out DIR] [-- WORDS of mma-train]
 #                          trains pairs without and with MMA, the next seed each time, as long as there is time
 #                          (train_pairs.sh); WORDS instead of VGG19-BN's, such as --recipe strong-vgg19-bn
-#   gpu.sh --pack FILE     all that this needs as FILE.tar.gz, built where there is no GPU: unpacked elsewhere, its
-#                          benchmarks/gpu.sh measures and trains with Python's torch alone, without a compiler
+#   gpu.sh --tests         runs all tests of kernels and library, on a GPU or, emulated, without one
+#   gpu.sh --pack FILE     all that this needs as FILE, a .tar.gz, built where there is no GPU: unpacked elsewhere, its
+#                          benchmarks/gpu.sh does all of the above with Python's torch alone, without a compiler
 #
 # Otherwise it needs CMake, a C++20 compiler and LibTorch with CUDA: in CMAKE_PREFIX_PATH, or Python's torch. With
-# GoogleTest, CLI11 and the others of cmake/bootstrap.sh it runs the tests too, and with CIFAR-100 in data/ the steps.
+# GoogleTest, CLI11 and the others of cmake/bootstrap.sh it runs the tests and the steps too. Steps take CIFAR-100 from
+# data/, or else images of noise, which take as long.
 set -euo pipefail
+here=$PWD
 cd "$(dirname "$0")/.."
 
+tests="mma_library_test mma_nearest_test mma_objectives_test mma_arcface_test mma_tammes_test mma_cuda_test"
+packed_programs="bench-gpu bench-step mma-train mma-reproduce $tests"
 build="build-gpu"
 if [ -d packed ]; then build="packed"; fi
 programs=$build/bin
@@ -20,6 +27,17 @@ programs=$build/bin
 fail() {
   echo "gpu.sh: $*" >&2
   exit 1
+}
+
+# A file's name as the caller gave it, from where he is.
+callers() { (cd "$here" && realpath -m "$1"); }
+
+# A command, ended when the minutes of --run are over.
+deadline=''
+limited() {
+  local left=$((deadline - $(date +%s)))
+  if [ "$left" -le 0 ]; then echo "Not run: no time was left."; return 1; fi
+  timeout "$left" "$@"
 }
 
 need_gpu() {
@@ -43,7 +61,7 @@ build_programs() {
   find_libtorch
   local targets=bench-gpu
   if configure -DMMA_BUILD_TESTS=ON -DMMA_BUILD_EXAMPLES=ON; then
-    targets="bench-gpu bench-step mma-train mma-reproduce mma_library_test mma_objectives_test mma_cuda_test"
+    targets=$packed_programs
   elif ! configure -DMMA_BUILD_TESTS=OFF -DMMA_BUILD_EXAMPLES=OFF; then
     cat "$build.log" >&2
     exit 1
@@ -68,21 +86,21 @@ small_libraries() {
 }
 
 pack() {
-  local folder name=mma-gpu
+  local folder program name=mma-gpu
   build_programs
   folder=$(mktemp -d)
   mkdir -p "$folder/$name/packed/bin" "$folder/$name/packed/lib" "$folder/$name/benchmarks"
-  cp "$programs"/* "$folder/$name/packed/bin/"
+  for program in $packed_programs; do cp "$programs/$program" "$folder/$name/packed/bin/"; done
   strip "$folder/$name/packed/bin/"*
-  small_libraries "$programs"/* | xargs -r -I{} cp -L {} "$folder/$name/packed/lib/"
-  cp benchmarks/gpu.sh benchmarks/train_pairs.sh benchmarks/eager.py "$folder/$name/benchmarks/"
+  small_libraries "$folder/$name/packed/bin/"* | xargs -r -I{} cp -L {} "$folder/$name/packed/lib/"
+  cp benchmarks/gpu.sh benchmarks/train_pairs.sh benchmarks/eager.py benchmarks/formula.py "$folder/$name/benchmarks/"
   mkdir -p "$folder/$name/tests/training/models" "$folder/$name/benchmarks/results"
   cp tests/training/models/reference_models.py "$folder/$name/tests/training/models/"
   cp -r benchmarks/results/vgg19-bn "$folder/$name/benchmarks/results/" # the seeds that are there already
   { git describe --always --dirty 2>/dev/null || echo unknown; } > "$folder/$name/packed/version"
   tar -C "$folder" -czf "$1" "$name"
   rm -r "$folder"
-  echo "gpu.sh: $1, $(du -k "$1" | cut -f 1) KiB: unpack it where there is a GPU and Python's torch, then $name/benchmarks/gpu.sh"
+  echo "gpu.sh: $1, $(du -k "$1" | cut -f 1) KiB: unpack it where there is a GPU and Python's torch, then $name/benchmarks/gpu.sh --run"
 }
 
 train() {
@@ -109,41 +127,76 @@ train() {
   "$programs/mma-reproduce" gather "$out" --out "$out" | tail -n 2
 }
 
-tests() {
+# A line for each program's tests of a filter.
+test_results() {
   local program failed=0
-  for program in mma_library_test mma_objectives_test mma_cuda_test; do
+  for program in $tests; do
     [ -x "$programs/$program" ] || continue
-    "$programs/$program" --gtest_filter='Cuda*' > "$build.log" 2>&1 || failed=1
-    echo "- \`$program\`: $(grep -E '^\[  (PASSED|FAILED|SKIPPED)' "$build.log" | cut -c1-100 | paste -sd ';' -)"
+    limited "$programs/$program" --gtest_filter="$1" --gtest_brief=1 > "$log" 2>&1 || failed=1
+    echo "- \`$program\`: $(grep -E '^\[  (PASSED|FAILED|SKIPPED)' "$log" | cut -c1-100 | paste -sd ';' -)"
   done
   [ -x "$programs/mma_cuda_test" ] || echo "- not run: GoogleTest or another library of the tests is missing"
   return $failed
 }
 
+all_tests() {
+  have_programs
+  deadline=$(($(date +%s) + 3600))
+  test_results '*' || fail "there are failures"
+}
+
+# CIFAR-100's files full of noise: a step takes as long.
+images_of_noise() {
+  mkdir -p "$1"
+  python3 - "$1" << 'PYTHON'
+import os, sys
+def records(count):
+    return b"".join(bytes([r % 20, r % 100]) + os.urandom(3072) for r in range(count))
+for name, count in (("train.bin", 50000), ("test.bin", 10000)):
+    with open(os.path.join(sys.argv[1], name), "wb") as file:
+        file.write(records(count))
+for name, count in (("coarse_label_names.txt", 20), ("fine_label_names.txt", 100)):
+    with open(os.path.join(sys.argv[1], name), "w") as file:
+        file.writelines(f"class {c}\n" for c in range(count))
+PYTHON
+}
+
 # Table 3's columns; then what a user's own run has: hidden layers, bf16, a CUDA graph. Then Python's eager PyTorch.
 steps() {
-  local program=$programs/bench-step step
+  local program=$programs/bench-step step data=data/cifar-100-binary
   if [ ! -x "$program" ]; then
     echo "Not run: bench-step was not built."
     return
-  elif [ ! -d data/cifar-100-binary ]; then
-    echo "Not run: no CIFAR-100 in data/ (make data-cifar100)."
-    return
+  elif [ ! -d $data ]; then
+    data=$work/noise
+    images_of_noise "$data"
   fi
-  step="$program --device cuda --dataset cifar100 --data data/cifar-100-binary --batch 128"
+  step="$program --device cuda --dataset cifar100 --data $data --batch 128"
   # shellcheck disable=SC2086  # the options are words
   {
-    $step --model vgg19-bn --regularizers mma,mhe-s2-batch,mhe-s0-batch,orthogonal
+    limited $step --model vgg19-bn --regularizers mma --cuda-graph || echo "Not run."
     echo
-    $step --model vgg19-bn --regularizers mma --precision bf16 --cuda-graph || echo "Not run."
+    limited $step --model vgg19-bn --regularizers mma --precision bf16 --cuda-graph || echo "Not run."
     echo
-    $step --model resnet56 --regularizers mma --precision bf16 --cuda-graph || echo "Not run."
+    limited $step --model resnet56 --regularizers mma --precision bf16 --cuda-graph || echo "Not run."
     echo
-    $step --model vgg19-bn --regularizers mma --precision bf16 --parts || echo "By parts: not run."
+    limited $step --model vgg19-bn --regularizers mma --precision bf16 --parts || echo "By parts: not run."
     echo
-    python3 benchmarks/eager.py --bench "$program" --data data/cifar-100-binary --model resnet56 --device cuda \
-      --threads 1 --cuda-graph || echo "Beside Python: not run."
+    limited $step --model vgg19-bn --regularizers mma,mhe-s2-batch,mhe-s0-batch,orthogonal || echo "Not run."
+    echo
+    limited python3 benchmarks/eager.py --bench "$program" --data "$data" --model resnet56 --device cuda --threads 1 \
+      --cuda-graph || echo "Beside Python: not run."
   } 2>&1
+}
+
+# Each kernel by the profiler, where there is one and it may count.
+profile() {
+  command -v ncu > /dev/null || { echo "No ncu on this machine."; return; }
+  limited ncu --csv --metrics gpu__time_duration.sum,dram__throughput.avg.pct_of_peak_sustained_elapsed,sm__throughput.avg.pct_of_peak_sustained_elapsed \
+    -k regex:mma_ "$programs/bench-gpu" --passes vgg19-bn > "$log" 2>&1 || { echo "ncu could not count here."; return; }
+  echo '```'
+  grep '^"' "$log" | cut -d, -f5,13-15
+  echo '```'
 }
 
 measure() {
@@ -151,31 +204,63 @@ measure() {
   unfinished=$result.unfinished
   need_gpu
   have_programs
-  trap 'rm -f "$unfinished"' EXIT
+  deadline=$(($(date +%s) + 240))
+  work=$(mktemp -d)
+  log=$work/log
+  trap 'rm -rf "$unfinished" "$work"' EXIT
   {
     echo "# On a GPU"
     echo
-    echo "$gpu, $(date -u +%Y-%m-%d), mma $(cat packed/version 2>/dev/null || git describe --always --dirty 2>/dev/null || echo unknown); by \`benchmarks/gpu.sh\`."
+    echo "$gpu, $(date -u +%Y-%m-%d), mma $(cat packed/version 2>/dev/null || git describe --always --dirty 2>/dev/null || echo unknown); by \`benchmarks/gpu.sh --run\`."
     echo
     echo "## Tests"
     echo
-    tests || echo "- **there are failures**"
+    test_results 'Cuda*' || echo "- **there are failures**"
     echo
     echo "## Forward and gradient of MMA for all weights of a network"
     echo
-    "$programs/bench-gpu"
+    limited "$programs/bench-gpu" --csv "$work/gpu.csv" || echo "Not finished."
     echo
-    echo "## A training step of VGG19-BN at batch 128 (Table 3)"
+    echo "## The formula in Python"
+    echo
+    { limited python3 benchmarks/formula.py && echo && limited python3 benchmarks/formula.py --tf32; } 2>&1 || echo "Not run."
+    echo
+    echo "## Training steps at batch 128"
     echo
     steps
+    echo
+    echo "## By ncu"
+    echo
+    profile
   } | tee "$unfinished"
   mv "$unfinished" "$result"
+  [ ! -e "$work/gpu.csv" ] || cp "$work/gpu.csv" "${result%.md}.csv"
   echo "gpu.sh: written to $result" >&2
 }
 
+# run [PACK.tar.gz] [RESULT.md]
+run() {
+  local pack='' result=$PWD/benchmarks/results/gpu.md folder
+  if [ $# -gt 0 ] && [ "${1%.tar.gz}" != "$1" ]; then
+    pack=$(callers "$1")
+    shift
+  fi
+  if [ $# -gt 0 ]; then result=$(callers "$1"); fi
+  mkdir -p "$(dirname "$result")"
+  if [ -z "$pack" ]; then
+    measure "$result"
+    return
+  fi
+  [ -f "$pack" ] || fail "there is no $pack; expected what gpu.sh --pack has written"
+  folder=$(dirname "$pack")
+  tar -xzf "$pack" -C "$folder" || fail "$pack is not what gpu.sh --pack writes"
+  "$folder/mma-gpu/benchmarks/gpu.sh" --run "$result"
+}
+
 case ${1:-} in
-  --pack) [ $# = 2 ] || fail "--pack takes the archive's name"; pack "$(realpath "$2")" ;;
+  --pack) [ $# = 2 ] || fail "--pack takes the archive's name"; pack "$(callers "$2")" ;;
   --train) [ $# -ge 2 ] || fail "--train takes minutes"; train "${@:2}" ;;
-  -*) fail "'$1' is not known; expected --pack, --train or the name of a result" ;;
-  *) measure "${1:-benchmarks/results/gpu.md}" ;;
+  --tests) log=$(mktemp); trap 'rm -f "$log"' EXIT; all_tests ;;
+  --run) run "${@:2}" ;;
+  *) fail "'${1:-}' is not known; expected --run, --train, --tests or --pack" ;;
 esac
