@@ -54,7 +54,7 @@ find_libtorch() {
 }
 
 # All there is, or the benchmark alone where a library of the tests or examples is missing.
-configure() { cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DMMA_BUILD_BENCHMARKS=ON \
+configure() { cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DMMA_BUILD_BENCHMARKS=ON -DCMAKE_UNITY_BUILD=ON \
   -DCMAKE_RUNTIME_OUTPUT_DIRECTORY="$PWD/$programs" "$@" > "$build.log" 2>&1; }
 
 build_programs() {
@@ -67,7 +67,7 @@ build_programs() {
     exit 1
   fi
   # shellcheck disable=SC2086  # the targets are words
-  cmake --build "$build" --parallel --target $targets > "$build.log" 2>&1 || { tail -n 40 "$build.log" >&2; exit 1; }
+  cmake --build "$build" --parallel "$(nproc)" --target $targets > "$build.log" 2>&1 || { tail -n 40 "$build.log" >&2; exit 1; }
 }
 
 # What was packed is there already, and finds LibTorch beside Python's torch.

@@ -46,6 +46,8 @@ Words words_of_new_run(const Variant& variant, uint64_t seed, const PlanOptions&
     append(words, {"--threads", c10::str(variant.threads.value_or(options.threads_of_new_runs))});
   }
   append(words, words_of_machine(options));
+  // All rows of a table are timed alike, those as well that no graph can hold.
+  if (options.device == "cuda" && !options.cuda_graph) words.push_back("--no-cuda-graph");
   if (options.precision) append(words, {"--precision", *options.precision});
   if (options.channels_last) words.push_back(*options.channels_last ? "--channels-last" : "--no-channels-last");
   return words;

@@ -23,6 +23,7 @@
 #include "training/data/augmentation.hpp"
 #include "training/models/weights.hpp"
 #include "training/run/precision.hpp"
+#include "training/settings/capturable.hpp"
 #include "training/settings/schedule.hpp"
 
 namespace mma::examples {
@@ -71,16 +72,6 @@ void use_deterministic_algorithms(const Settings& settings) {
   if (settings.deterministic) ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);  // what cuBLAS needs
   at::globalContext().setDeterministicAlgorithms(settings.deterministic, /*warn_only=*/false);
   at::globalContext().setDeterministicFillUninitializedMemory(false);  // it only costs time here
-}
-
-/// Whether an objective draws numbers on the CPU at each call, which a replayed CUDA graph would not do.
-bool draws_random_numbers(AnyObjective objective) {
-  const auto before = objective.state();
-  const c10::NoGradGuard no_grad;
-  objective(at::ones({1, 64, 8}), at::ones({1, 64}, at::kBool));
-  const auto after = objective.state();
-  return !std::equal(before.begin(), before.end(), after.begin(), after.end(),
-                     [](const auto& a, const auto& b) { return a.first == b.first && at::equal(a.second, b.second); });
 }
 
 /// All but the frozen ones.
@@ -155,15 +146,10 @@ Training::Training(const Settings& settings, Dataset dataset, const Trainer& tra
   if (settings.batch > count) {
     throw UserError(c10::str("--batch ", settings.batch, " is larger than the ", count, " training images."));
   }
-  if (settings.cuda_graph && settings.regularizer != "none" &&
-      draws_random_numbers(objective_named(settings.regularizer, "--regularizer").make(settings.seed))) {
-    throw UserError("--cuda-graph cannot hold --regularizer " + settings.regularizer +
-                    ", which draws random numbers on the CPU at each step: leave one of them out");
+  if (settings.cuda_graph) {
+    if (const std::string why_not = why_not_captured(settings); !why_not.empty()) throw UserError(why_not);
+    captured_ = std::make_unique<CapturedStep>(at::Device(settings.device));
   }
-  if (settings.cuda_graph && settings.refresh_every > 1) {
-    throw UserError("--cuda-graph holds one kind of step, --refresh-every makes two: leave one of them out");
-  }
-  if (settings.cuda_graph) captured_ = std::make_unique<CapturedStep>(at::Device(settings.device));
   batches_.emplace(dataset_, settings);
   use_deterministic_algorithms(settings);
   at::manual_seed(settings.seed);

@@ -3,14 +3,23 @@
 #include <ATen/Parallel.h>
 #include <c10/util/StringUtil.h>
 
+#include <algorithm>
+
 #include "support/process/error.hpp"
 #include "support/terminal/objectives.hpp"
 #include "training/data/datasets.hpp"
 #include "training/models/networks.hpp"
+#include "training/run/captured_step.hpp"
+#include "training/settings/capturable.hpp"
 #include "training/settings/schedule.hpp"
 
 namespace mma::examples {
 namespace {
+
+bool is_known_regularizer(const std::string& name) {
+  return name == "none" ||
+         std::ranges::any_of(objectives(), [&](const NamedObjective& objective) { return objective.name == name; });
+}
 
 /// The objective's own, or the recipe's; an unknown name is refused later, with the other settings.
 double default_coefficient(const std::string& regularizer, const Recipe& recipe) {
@@ -23,6 +32,12 @@ double default_coefficient(const std::string& regularizer, const Recipe& recipe)
 /// Measured on CPUs: ResNet20 and VGG11. On a GPU tensor cores read bfloat16 in that order.
 bool channels_last_is_faster(const Settings& settings) {
   return settings.device == "cpu" || settings.precision == "bf16";
+}
+
+/// Measured on an H100: 1.6 times for VGG19-BN, 1.7 for ResNet56. An unknown regularizer is refused later.
+bool graph_is_faster(const Settings& settings) {
+  return settings.device == "cuda" && cuda_graphs_are_built_in() && is_known_regularizer(settings.regularizer) &&
+         why_not_captured(settings).empty();
 }
 
 /// What was given, else the recipe's: one of those known.
@@ -57,6 +72,7 @@ void work_out(const Given& given, const Recipe& recipe, Settings& settings) {
   if (silent("coefficient")) settings.coefficient = default_coefficient(settings.regularizer, recipe);
   if (silent("threads")) settings.threads = at::get_num_threads();
   if (silent("channels_last")) settings.channels_last = channels_last_is_faster(settings);
+  if (silent("cuda_graph")) settings.cuda_graph = graph_is_faster(settings);
 }
 
 }  // namespace

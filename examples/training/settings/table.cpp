@@ -329,11 +329,15 @@ void add_run(OptionRows<Settings>& rows) {
        .of_machine = true,
        .is_newer = true});
   add({.name = "--cuda-graph",
-       .help = "With --device cuda: capture the step in a CUDA graph and replay it",
+       .help = "With --device cuda: capture the step in a CUDA graph and replay it (default wherever a\n"
+               "graph can hold the step: 1.6 to 1.7 times as fast for VGG19-BN and ResNet56 on an H100)",
        .key = "cuda_graph",
        .member = &Settings::cuda_graph,
+       .when_silent = worked_out,
        .on_resume = may_change,
-       .of_machine = true});
+       .of_machine = true,
+       .opposite = "--no-cuda-graph",
+       .opposite_help = "Launch each step's operations one by one"});
 }
 
 }  // namespace
