@@ -6,6 +6,8 @@
 #             weights, and on a face network's head
 # make lint   format, clang-tidy over the headers, shellcheck; fails on any finding
 # make docs   the API reference from the headers, in build-docs/html; fails on a public name without a comment
+# make check-sanitize   the tests under AddressSanitizer and UndefinedBehaviorSanitizer, those of threads under ThreadSanitizer
+# make fuzz TARGET=weights SECONDS=600   a reader of files under libFuzzer; TARGET=all; without TARGET their names
 # make packages   tries the recipes below packaging/, one line each: what came out, or which tool is missing
 # make data-cifar100   downloads CIFAR-100 from its publisher into data/
 #
@@ -13,7 +15,7 @@
 
 JOBS ?= $(shell nproc)
 
-.PHONY: demo test wheel test-python bench lint docs packages data-cifar100 format clean
+.PHONY: demo test wheel test-python bench lint docs check-sanitize fuzz packages data-cifar100 format clean
 
 demo:
 	@prefix=$$(cmake/bootstrap.sh --for demo) && \
@@ -55,6 +57,17 @@ lint:
 docs:
 	@cmake/bootstrap.sh --for docs && rm -rf build-docs && doxygen docs/Doxyfile && echo build-docs/html/index.html
 
+check-sanitize:
+	@prefix=$$(cmake/bootstrap.sh --for test) && export CMAKE_PREFIX_PATH="$$prefix" && \
+	cmake --preset sanitize > /dev/null && cmake --build build-sanitize --parallel $(JOBS) && \
+	ctest --preset sanitize --parallel $(JOBS) && \
+	cmake --preset sanitize-threads > /dev/null && \
+	cmake --build build-sanitize-threads --parallel $(JOBS) --target mma_layers_test support_test && \
+	ctest --preset sanitize-threads --parallel $(JOBS)
+
+fuzz:
+	@prefix=$$(cmake/bootstrap.sh --for test) && CMAKE_PREFIX_PATH="$$prefix" JOBS=$(JOBS) tests/fuzz/fuzz.sh "$(TARGET)" $(SECONDS)
+
 packages:
 	@failed=; for package in conan conda cps debian vcpkg; do packaging/$$package/try.sh || failed="$$failed $$package"; done; \
 	test -z "$$failed" || { echo "mma: failed:$$failed" >&2; exit 1; }
@@ -66,5 +79,6 @@ format:
 	git ls-files '*.hpp' '*.cpp' | xargs clang-format-14 -i
 
 clean:
-	rm -rf build build-bench build-demo build-docs build-library build-lint build-packages build-python \
+	rm -rf build build-bench build-demo build-docs build-fuzz build-library build-lint build-packages build-python build-sanitize \
+	  build-sanitize-threads \
 	  python/build python/*.egg-info

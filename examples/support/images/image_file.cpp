@@ -35,12 +35,18 @@ struct Pixels {
   unsigned char* row(int64_t y) { return values.data() + y * width * channels; }
 };
 
-/// Takes the memory, or says why not in `message`.
-bool make_room(Pixels& pixels, int64_t height, int64_t width, int64_t channels, char* message, size_t message_size) {
+/// Takes the memory, or says why not in `message`. most_pixels: that the file's bytes can unfold to.
+bool make_room(Pixels& pixels, int64_t height, int64_t width, int64_t channels, int64_t most_pixels, char* message,
+               size_t message_size) {
   if (height < 1 || width < 1 || height > largest_picture / width) {
     std::snprintf(message, message_size, "it has %lld x %lld pixels, expected from 1 to %lld in all",
                   static_cast<long long>(width), static_cast<long long>(height),
                   static_cast<long long>(largest_picture));
+    return false;
+  }
+  if (height * width > most_pixels) {
+    std::snprintf(message, message_size, "it is truncated: so few bytes cannot hold %lld x %lld pixels",
+                  static_cast<long long>(width), static_cast<long long>(height));
     return false;
   }
   pixels = {height, width, channels, std::vector<unsigned char>(static_cast<size_t>(height * width * channels))};
@@ -52,10 +58,19 @@ const unsigned char* data_of(std::string_view bytes) { return reinterpret_cast<c
 // --- JPEG
 // -------------------------------------------------------------------------------------------------------------
 
+/// A flat picture, subsampled, takes one bit for each of six blocks of 16 x 16 pixels, 341 pixels a byte; arithmetic
+/// coding needs less.
+constexpr int64_t most_pixels_of_jpeg_byte = 4096;
+/// Each goes over the whole picture, however few bytes it has; encoders write about ten.
+constexpr int most_scans = 100;
+/// For the coefficients of a progressive picture: twice what the largest one has with 4:2:0.
+constexpr long most_jpeg_memory = 512L << 20;
+
 /// libjpeg reports through it: the program goes on behind setjmp.
 struct JpegDecoder {
   jpeg_decompress_struct jpeg = {};
   jpeg_error_mgr errors = {};
+  jpeg_progress_mgr progress = {};
   std::jmp_buf back = {};
   char message[JMSG_LENGTH_MAX] = {};
 
@@ -76,6 +91,14 @@ void fail_on_warning(j_common_ptr jpeg, int level) {
   if (level < 0) fail(jpeg);
 }
 
+void fail_on_many_scans(j_common_ptr common) {
+  auto* jpeg = reinterpret_cast<j_decompress_ptr>(common);
+  if (jpeg->input_scan_number <= most_scans) return;
+  auto* decoder = static_cast<JpegDecoder*>(common->client_data);
+  std::snprintf(decoder->message, sizeof decoder->message, "it has more than %d scans", most_scans);
+  std::longjmp(decoder->back, 1);
+}
+
 /// False with the reason in decoder.message. Between setjmp and longjmp nothing may live that has a destructor, so
 /// decoder and pixels are the caller's.
 bool decode(JpegDecoder& decoder, std::string_view bytes, Pixels& pixels) {
@@ -86,11 +109,16 @@ bool decode(JpegDecoder& decoder, std::string_view bytes, Pixels& pixels) {
   jpeg.client_data = &decoder;
   if (setjmp(decoder.back) != 0) return false;
   jpeg_create_decompress(&jpeg);
+  jpeg.mem->max_memory_to_use = most_jpeg_memory;
+  decoder.progress.progress_monitor = fail_on_many_scans;
+  jpeg.progress = &decoder.progress;
   jpeg_mem_src(&jpeg, data_of(bytes), bytes.size());
   jpeg_read_header(&jpeg, TRUE);
   const bool grey = jpeg.num_components == 1;
   jpeg.out_color_space = grey ? JCS_GRAYSCALE : JCS_RGB;
-  if (!make_room(pixels, jpeg.image_height, jpeg.image_width, grey ? 1 : 3, decoder.message, sizeof decoder.message)) {
+  const int64_t most_pixels = most_pixels_of_jpeg_byte * static_cast<int64_t>(bytes.size());
+  if (!make_room(pixels, jpeg.image_height, jpeg.image_width, grey ? 1 : 3, most_pixels, decoder.message,
+                 sizeof decoder.message)) {
     return false;
   }
   jpeg_start_decompress(&jpeg);
@@ -110,6 +138,9 @@ std::optional<std::string> decode_jpeg(std::string_view bytes, Pixels& pixels) {
 
 // --- PNG
 // --------------------------------------------------------------------------------------------------------------
+
+/// What a byte of deflated data can unfold to (RFC 1951: 258 bytes in two bits).
+constexpr int64_t most_inflated = 1032;
 
 /// As for JPEG.
 struct PngDecoder {
@@ -160,10 +191,12 @@ bool decode(PngDecoder& decoder, std::string_view bytes, Pixels& pixels) {
   png_read_info(decoder.png, decoder.info);
   set_transformations(decoder.png, decoder.info);
   const int passes = png_set_interlace_handling(decoder.png);
-  if (!make_room(pixels, png_get_image_height(decoder.png, decoder.info),
-                 png_get_image_width(decoder.png, decoder.info),
-                 (png_get_color_type(decoder.png, decoder.info) & PNG_COLOR_MASK_COLOR) != 0 ? 3 : 1, decoder.message,
-                 sizeof decoder.message)) {
+  const int64_t bits =
+      int64_t{png_get_bit_depth(decoder.png, decoder.info)} * png_get_channels(decoder.png, decoder.info);
+  if (!make_room(
+          pixels, png_get_image_height(decoder.png, decoder.info), png_get_image_width(decoder.png, decoder.info),
+          (png_get_color_type(decoder.png, decoder.info) & PNG_COLOR_MASK_COLOR) != 0 ? 3 : 1,
+          8 * most_inflated * static_cast<int64_t>(bytes.size()) / bits, decoder.message, sizeof decoder.message)) {
     return false;
   }
   png_read_update_info(decoder.png, decoder.info);
@@ -210,7 +243,7 @@ std::optional<std::string> decode_pgm(std::string_view bytes, Pixels& pixels) {
     return "its header is not a width, a height and a largest value from 1 to 255";
   }
   char message[200];
-  if (!make_room(pixels, height, width, 1, message, sizeof message)) return message;
+  if (!make_room(pixels, height, width, 1, static_cast<int64_t>(bytes.size()), message, sizeof message)) return message;
   if (!plain) rest.remove_prefix(std::min<size_t>(1, rest.size()));  // the one white space behind the header
   for (size_t i = 0; i < pixels.values.size(); ++i) {
     int64_t value = -1;
