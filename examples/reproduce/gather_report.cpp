@@ -102,7 +102,7 @@ std::string seed_table(const Gathered& gathered) {
     seeds.insert(seeds.end(), arm.seeds.begin(), arm.seeds.end());
   }
   std::ranges::sort(seeds);
-  seeds.erase(std::ranges::unique(seeds).begin(), seeds.end());
+  seeds.erase(std::unique(seeds.begin(), seeds.end()), seeds.end());  // ranges::unique: not with clang 14
   for (const uint64_t seed : seeds) {
     std::vector<std::string> line = {std::to_string(seed)};
     for (const ArmResults& arm : gathered.arms) {
