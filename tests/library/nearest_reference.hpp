@@ -1,4 +1,5 @@
-// What "nearest" means, as loops over all pairs in extended precision: what every backend of the search is held against.
+// What "nearest" means, as loops over all pairs in extended precision: what every backend of the search is held
+// against.
 #pragma once
 
 #include <algorithm>

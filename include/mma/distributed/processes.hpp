@@ -11,6 +11,7 @@
 #include <concepts>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 namespace mma {
 
@@ -40,6 +41,12 @@ class Processes {
   /// What sends tensors of a device. Throws c10::Error where the group has no backend for it.
   c10::intrusive_ptr<c10d::Backend> backend(at::Device device) const {
     return group_ ? group_->getBackend(device.type()) : backend_;
+  }
+
+  /// Whose tensors can be sent, at least one; a backend alone is asked for its name.
+  std::vector<at::Device> devices() const {
+    if (group_) return group_->getDeviceTypes();
+    return {backend_->getBackendName() == "nccl" ? at::Device(at::kCUDA) : at::Device(at::kCPU)};
   }
 
  private:

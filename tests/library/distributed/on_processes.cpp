@@ -1,11 +1,12 @@
 #include "on_processes.hpp"
 
 #include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
+#include <unistd.h>
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-#include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
@@ -46,6 +47,9 @@ Group make_group(const std::string& store, int rank, int count) {
     body(group);
     group->getBackend(c10::DeviceType::CPU)->barrier()->wait();
     code = testing::Test::HasFailure() ? 1 : 0;
+  } catch (const c10::Error& error) {
+    std::cout << "ended by an exception: " << error.what_without_backtrace() << std::endl;
+    code = 2;
   } catch (const std::exception& error) {
     std::cout << "ended by an exception: " << error.what() << std::endl;
     code = 2;

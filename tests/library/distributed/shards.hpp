@@ -1,4 +1,4 @@
-// How the tests lay the rows of a matrix on processes, and put the processes' own rows together again.
+// How the tests lay the rows of a matrix on processes, put the processes' own rows together again, and compare.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -17,9 +17,7 @@ struct Split {
   std::string name;
   std::vector<int64_t> counts;
 
-  int64_t first(int64_t process) const {
-    return std::accumulate(counts.begin(), counts.begin() + process, int64_t{0});
-  }
+  int64_t first(int64_t process) const { return std::accumulate(counts.begin(), counts.begin() + process, int64_t{0}); }
   int64_t count(int64_t process) const { return counts[static_cast<size_t>(process)]; }
 };
 
@@ -48,6 +46,12 @@ inline at::Tensor all_rows(const at::Tensor& own, const Split& split, const Grou
   all[0].narrow(0, split.first(group->getRank()), own.size(0)).copy_(own);
   if (group->getSize() > 1) group->allreduce(all)->wait();
   return all[0];
+}
+
+/// |found - expected| / |expected|, expected float64.
+inline double relative_error(const at::Tensor& found, const at::Tensor& expected) {
+  const double size = expected.norm().item<double>();
+  return (found.to(at::kDouble) - expected).norm().item<double>() / (size > 0 ? size : 1);
 }
 
 }  // namespace distributed

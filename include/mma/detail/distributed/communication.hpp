@@ -9,12 +9,19 @@
 #include <torch/csrc/distributed/c10d/Types.hpp>
 #include <torch/csrc/distributed/c10d/Work.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
 #include "../../distributed/processes.hpp"
 
 namespace mma::detail::distributed {
+
+/// A device whose tensors the processes can send: the CPU where that is one.
+inline at::Device device_of(const Processes& processes) {
+  const std::vector<at::Device> devices = processes.devices();
+  return std::find(devices.begin(), devices.end(), at::Device(at::kCPU)) != devices.end() ? at::kCPU : devices.front();
+}
 
 /// Each process's tensor, of the same sizes everywhere, in the order of their ranks.
 inline std::vector<at::Tensor> gather(const Processes& processes, const at::Tensor& own) {

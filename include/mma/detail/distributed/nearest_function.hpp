@@ -97,9 +97,9 @@ inline at::Tensor gradient_of(const NearestPass& pass, const at::Tensor& rows, c
     const auto part = [&](const at::Tensor& t) { return t.narrow(0, begin, count); };
     const at::Tensor place = part(pass.chosen.place());
     const at::Tensor number = at::arange(first + begin, first + begin + count, place.options());
-    const pairs::PairGradient pair = pairs::pair_gradient(
-        part(rows).to(at::kDouble), pass.chosen.rows().index_select(0, place).to(at::kDouble),
-        part(weights).unsqueeze(1), number, part(pass.nearest), duplicate);
+    const pairs::PairGradient pair =
+        pairs::pair_gradient(part(rows).to(at::kDouble), pass.chosen.rows().index_select(0, place).to(at::kDouble),
+                             part(weights).unsqueeze(1), number, part(pass.nearest), duplicate);
     part(own).copy_(pair.first_part.scatter_add(1, pair.axis, pair.first_axis_part));
     const at::Tensor second = pair.second_part.scatter_add(1, pair.axis, pair.second_axis_part);
     pairs::add_rows(theirs, place, second.to(rows.scalar_type()));
@@ -110,9 +110,8 @@ inline at::Tensor gradient_of(const NearestPass& pass, const at::Tensor& rows, c
 
 /// The value on all processes as a function of the own rows in their type; its gradient is once differentiable.
 struct NearestFunction : torch::autograd::Function<NearestFunction> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const Processes& processes,
-                            const Shards& shards, const pairs::Objective& objective, int64_t block_rows,
-                            const at::Tensor& weight) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const Processes& processes, const Shards& shards,
+                            const pairs::Objective& objective, int64_t block_rows, const at::Tensor& weight) {
     const at::Tensor rows = in_computing_type(weight).contiguous();
     const auto pass = find_nearest(processes, shards, rows, objective, block_rows);
     context->save_for_backward({weight});

@@ -70,8 +70,8 @@ inline Shards agree(const Processes& processes, const Statement& own, const std:
     for (size_t k = 0; k < own.alike.size(); ++k) {
       const auto value = theirs[static_cast<int64_t>(k) + 2].item<int64_t>();
       const auto first = all[0][static_cast<int64_t>(k) + 2].item<int64_t>();
-      TORCH_CHECK(value == first, "mma: process ", p, " has ", own.alike[k].first, " ", value, ", process 0 has ", first,
-                  "; expected the same on all processes.");
+      TORCH_CHECK(value == first, "mma: process ", p, " has ", own.alike[k].first, " ", value, ", process 0 has ",
+                  first, "; expected the same on all processes.");
     }
     counts.push_back(theirs[1].item<int64_t>());
   }

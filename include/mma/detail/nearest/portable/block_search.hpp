@@ -1,5 +1,5 @@
-// A search whose columns come by in blocks, in LibTorch's operations on any device: the distances of portable/search.hpp,
-// so exact that no row looks again, in tiles.
+// A search whose columns come by in blocks, in LibTorch's operations on any device: the distances of
+// portable/search.hpp, so exact that no row looks again, in tiles.
 #pragma once
 
 #include <ATen/TensorOperators.h>

@@ -90,8 +90,9 @@ class SearchRows {
   /// How far the rows [start, start + count) are from all, [b, count, n]; as lines, from the nearer end. Rows up to
   /// `duplicate` apart are equal.
   at::Tensor distances(int64_t start, int64_t count, bool half_space, double duplicate) const {
-    at::Tensor result = subtracts_ ? differences(half_space).nan_to_num_(to_none, to_none, to_none).clamp_min_(duplicate)
-                                   : decide(split_.half_squares(start, count, split_, half_space), duplicate);
+    at::Tensor result = subtracts_
+                            ? differences(half_space).nan_to_num_(to_none, to_none, to_none).clamp_min_(duplicate)
+                            : decide(split_.half_squares(start, count, split_, half_space), duplicate);
     result.diagonal(start, 1, 2).fill_(to_itself);
     return result;
   }
