@@ -187,12 +187,25 @@ TEST(DistributedMinimalAngle, IsTheFormulaWhereRowsAreTiedOrNear) {
   on_processes(2, [](const Group& group) { expect_formula_of_all_families(group, at::kDouble); });
 }
 
-/// The search of any device but a CPU, here on a CPU; of many tiles too.
+/// In an odd ring no two processes are opposite.
+TEST(DistributedMinimalAngle, IsTheFormulaOnThreeProcesses) {
+  on_processes(3, [](const Group& group) {
+    expect_formula_of_shapes(group, at::kFloat, {1, 2, 7, 101});
+    expect_formula_of_all_families(group, at::kDouble);
+  });
+}
+
+/// The search of any device but a CPU, here on a CPU.
+void in_libtorchs_operations() {
+  mma::detail::nearest::block_search_maker() = [](const auto& own, bool half_space) {
+    return std::make_unique<mma::detail::nearest::portable::BlockSearch>(own, half_space);
+  };
+}
+
+/// Of many tiles too.
 TEST(DistributedMinimalAngle, IsTheFormulaInLibTorchsOperationsToo) {
   on_processes(2, [](const Group& group) {
-    mma::detail::nearest::block_search_maker() = [](const auto& own, bool half_space) {
-      return std::make_unique<mma::detail::nearest::portable::BlockSearch>(own, half_space);
-    };
+    in_libtorchs_operations();
     for (const auto type : {at::kFloat, at::kDouble}) {
       expect_formula_of_all_families(group, type);
       for (const int64_t n : {1, 2, 7}) expect_formula(group, matrices::families().front(), n, n, type);
@@ -225,6 +238,27 @@ TEST(DistributedMinimalAngle, OfEqualRowsOnAllProcessesTheFirstIsGiven) {
         for (const int64_t r : {8, 21, 22, 39}) EXPECT_EQ(nearest[r].item<int64_t>(), 3) << split.name;
       }
     }
+  });
+}
+
+/// At right angles all cosines are 0 to the last bit.
+void expect_the_first_of_all(const Group& group) {
+  for (const at::ScalarType type : {at::kFloat, at::kDouble}) {
+    const at::Tensor rows = at::eye(11, type);
+    for (const Split& split : splits(11, group->getSize())) {
+      const at::Tensor nearest =
+          all_rows(nearest_of(group, shard_of(rows, split, group), split, false, 2), split, group);
+      EXPECT_EQ(nearest[0].item<int64_t>(), 1);
+      for (int64_t r = 1; r < 11; ++r) EXPECT_EQ(nearest[r].item<int64_t>(), 0) << split.name;
+    }
+  }
+}
+
+TEST(DistributedMinimalAngle, OfRowsEquallyFarTheFirstIsGiven) {
+  on_all_counts(expect_the_first_of_all);
+  on_processes(3, [](const Group& group) {
+    in_libtorchs_operations();
+    expect_the_first_of_all(group);
   });
 }
 

@@ -60,7 +60,8 @@ class Transfer {
  public:
   Transfer() = default;
 
-  Transfer(const Processes& processes, const Parcel& sent, const Parcel& received) {
+  /// tag: tells apart what is on its way between two processes at the same time.
+  Transfer(const Processes& processes, const Parcel& sent, const Parcel& received, int tag = 0) {
     if (!sent.any() && !received.any()) return;
     const auto backend = processes.backend((sent.any() ? sent : received).tensor.device());
     // NCCL runs one after the other what is not begun as a group: two processes that both send first would wait for
@@ -81,8 +82,6 @@ class Transfer {
   }
 
  private:
-  static constexpr int tag = 0;
-
   template <typename Operation>
   void begin(const Parcel& parcel, const Operation& operation) {
     std::vector<at::Tensor> tensors{parcel.tensor};

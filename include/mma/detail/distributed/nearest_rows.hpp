@@ -29,15 +29,57 @@ namespace mma::detail::distributed {
 /// Numbers of a block that passes round: 32 MiB of float32.
 inline constexpr int64_t block_numbers = int64_t{1} << 23;
 
+/// Which rows of a host and of a guest's block are searched among each other when the block comes by. Two processes
+/// meet once, each cosine serving both; opposite ones of an even ring meet twice, and the guest's lower half waits for
+/// the time that it is host.
+struct Meeting {
+  Range host, guest;
+
+  Meeting(const Shards& shards, int64_t host_rank, int64_t guest_rank, int64_t hops, Range block)
+      : host{0, shards.count(host_rank)}, guest(block) {
+    const bool opposite = 2 * hops == shards.size();
+    if (opposite && host_rank < guest_rank) host.count /= 2;
+    if (opposite && host_rank > guest_rank) {
+      const int64_t end = block.begin + block.count;
+      guest.begin = std::clamp(shards.count(guest_rank) / 2, block.begin, end);
+      guest.count = end - guest.begin;
+    }
+    if (host.count == 0) guest.count = 0;
+  }
+};
+
+/// Searches a block that has come, tells its process what its rows are near to here, and hears the same of own rows.
+inline void meet(const Processes& processes, const Shards& shards, const Ring& ring, const Block& block,
+                 nearest::BlockSearch& search) {
+  const int64_t guest = neighbour(shards, -block.hops), host = neighbour(shards, block.hops);
+  const Range come = ring.rows_in(guest, block.round), gone = ring.rows_in(shards.rank(), block.round);
+  const Meeting here(shards, shards.rank(), guest, block.hops, come);
+  const Meeting there(shards, host, shards.rank(), block.hops, gone);
+  const at::Tensor rows = block.rows.narrow(0, here.guest.begin - come.begin, here.guest.count);
+  const at::Tensor found =
+      search.search({rows, shards.first(guest) + here.guest.begin}, here.host.begin, here.host.count);
+  const at::Tensor heard = at::empty({there.guest.count, search.known_numbers()}, found.options());
+  Transfer(processes, {found, guest}, {heard, host}, /*tag=*/1).wait();
+  search.take(heard, there.guest.begin);
+}
+
 /// The number among all of each own row's nearest one, [n] int64; its own for a row without another.
 inline at::Tensor search_ring(const Processes& processes, const Shards& shards, const at::Tensor& rows, bool half_space,
                               int64_t block_rows) {
   const auto search = nearest::make_block_search({rows, shards.own_first()}, half_space);
   Ring ring(processes, shards, rows, block_rows);
-  ring.pass([&] { search->search_own(); }, [&](const auto& block) { search->search(block); });
+  ring.pass(
+      shards.size() / 2, [&] { search->search_own(); },
+      [&](const Block& block) { meet(processes, shards, ring, block, *search); });
   const at::Tensor open = gather_small(processes, at::tensor(search->begin_look(), at::kLong), rows.device());
   if (open.sum().item<int64_t>() > 0) {
-    ring.pass([&] { search->look_at_own(); }, [&](const auto& block) { search->look(block); });
+    ring.pass(
+        shards.size() - 1, [&] { search->look_at_own(); },
+        [&](const Block& block) {
+          const int64_t guest = neighbour(shards, -block.hops);
+          if (block.rows.size(0) > 0)
+            search->look({block.rows, shards.first(guest) + ring.rows_in(guest, block.round).begin});
+        });
   }
   return search->nearest();
 }

@@ -1,6 +1,7 @@
 // The contract of a search whose columns come by in blocks, for rows that lie on several processes: own rows in, blocks
-// of other rows one after the other, the nearest of all to each own row out. What near ties mean is engine.hpp's; an
-// index is the row's number among all rows of all processes.
+// of other rows one after the other, the nearest of all to each own row out. A cosine serves both its rows: what the
+// own rows are to a block's goes back to the process that has these. What near ties mean is engine.hpp's; an index is
+// the row's number among all rows of all processes.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,7 +16,7 @@ struct NumberedRows {
   int64_t first = 0;
 };
 
-/// Over own rows that stay as they are. Blocks may come in any order and hold no row; no two hold the same one.
+/// Over own rows that stay as they are. Blocks may come in any order; no two rows meet twice.
 class BlockSearch {
  public:
   virtual ~BlockSearch() = default;
@@ -23,8 +24,13 @@ class BlockSearch {
   /// Among the own rows themselves.
   virtual void search_own() = 0;
 
-  /// Among the rows of a block.
-  virtual void search(const NumberedRows& block) = 0;
+  /// The own rows [begin, begin + count) and a block's [m, d], each among the other's. Returns what is known now of the
+  /// block's rows, [m, ...] float64: for take() where they are own rows.
+  virtual at::Tensor search(const NumberedRows& block, int64_t begin, int64_t count) = 0;
+
+  /// What another process knows of the own rows from `begin` on.
+  virtual void take(const at::Tensor& known, int64_t begin) = 0;
+  virtual int64_t known_numbers() const = 0;  ///< of a row in `known`
 
   /// After all of that: how many own rows have to look at all rows again, in float64.
   virtual int64_t begin_look() = 0;

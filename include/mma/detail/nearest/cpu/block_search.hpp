@@ -6,10 +6,12 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <span>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "../../pairs/math.hpp"
@@ -39,18 +41,31 @@ class BlockSearch final : public nearest::BlockSearch {
     if (!searched_ || norms_.empty()) return;
     Search<T> search({own_.rows});
     search.search(0, 1, norms_.data(), half_space_);
-    take(search, own_.first);
+    for (int64_t r = 0; r < matrix_.n; ++r) kept(r).take(search.winner(0, r), own_.first);
   }
 
-  void search(const NumberedRows& block) override {
-    if (!searched_ || norms_.empty() || block.rows.size(0) == 0) return;
-    std::vector<double> norms = norms_;
-    const std::vector<double> others = norms_of(block.rows);
-    norms.insert(norms.end(), others.begin(), others.end());
-    Search<T> search(own_.rows, block.rows);
-    search.search(0, 2, norms.data(), half_space_);
-    take(search, block.first);
+  at::Tensor search(const NumberedRows& block, int64_t begin, int64_t count) override {
+    std::vector<Kept> theirs(static_cast<size_t>(block.rows.size(0)));
+    if (searched_ && count > 0 && !theirs.empty()) {
+      std::vector<double> norms(norms_.begin() + begin, norms_.begin() + begin + count);
+      const std::vector<double> others = norms_of(block.rows);
+      norms.insert(norms.end(), others.begin(), others.end());
+      Search<T> search(own_.rows.narrow(0, begin, count), block.rows);
+      search.search(0, 2, norms.data(), half_space_);
+      for (int64_t r = 0; r < count; ++r) kept(begin + r).take(search.winner(0, r), block.first);
+      for (size_t c = 0; c < theirs.size(); ++c) {
+        theirs[c].take(search.winner(1, static_cast<int64_t>(c)), own_.first + begin);
+      }
+    }
+    return packed(theirs);
   }
+
+  void take(const at::Tensor& known, int64_t begin) override {
+    const auto* numbers = known.const_data_ptr<double>();
+    for (int64_t r = 0; r < known.size(0); ++r) kept(begin + r).take(Kept(numbers + r * Kept::numbers));
+  }
+
+  int64_t known_numbers() const override { return Kept::numbers; }
 
   int64_t begin_look() override {
     open_.clear();
@@ -86,21 +101,56 @@ class BlockSearch final : public nearest::BlockSearch {
  private:
   /// Of all blocks so far, what a Winner is of one.
   struct Kept {
+    static constexpr int64_t numbers = 5;
+
     T cosine = T{no_cosine};
     int64_t index = -1;
     Nearest near;
     bool crowded = false;
 
-    void take(const Winner<T>& winner, int64_t first) {
-      const int64_t its = first + winner.index;
-      if (winner.index >= 0 && (winner.cosine > cosine || (winner.cosine == cosine && its < index))) {
-        cosine = winner.cosine;
-        index = its;
-      }
-      if (winner.near.index >= 0) near.offer(winner.near.angle, first + winner.near.index);
-      crowded = crowded || winner.crowded;
+    Kept() = default;
+    Kept(const Winner<T>& winner, int64_t first)
+        : cosine(winner.cosine), index(numbered(winner.index, first)), near(winner.near), crowded(winner.crowded) {
+      near.index = numbered(near.index, first);
     }
+    /// As packed.
+    explicit Kept(const double* from)
+        : cosine(static_cast<T>(from[0])),
+          index(static_cast<int64_t>(from[1])),
+          near{from[2], static_cast<int64_t>(from[3])},
+          crowded(from[4] > 0) {}
+
+    void take(const Kept& other) {
+      if (other.cosine > cosine || (other.cosine == cosine && other.index < index)) {
+        cosine = other.cosine;
+        index = other.index;
+      }
+      near.offer(other.near.angle, other.near.index);
+      crowded = crowded || other.crowded;
+    }
+    void take(const Winner<T>& winner, int64_t first) { take(Kept(winner, first)); }
+
+    void pack(double* to) const {
+      const std::array<double, numbers> all{static_cast<double>(cosine), static_cast<double>(index), near.angle,
+                                            static_cast<double>(near.index), crowded ? 1.0 : 0.0};
+      std::copy(all.begin(), all.end(), to);
+    }
+
+   private:
+    static int64_t numbered(int64_t winner, int64_t first) { return winner < 0 ? -1 : first + winner; }
   };
+
+  Kept& kept(int64_t r) { return winners_[static_cast<size_t>(r)]; }
+
+  static at::Tensor packed(const std::vector<Kept>& rows) {
+    at::Tensor result = at::empty({static_cast<int64_t>(rows.size()), Kept::numbers}, at::TensorOptions(at::kDouble));
+    auto* to = result.mutable_data_ptr<double>();
+    for (const Kept& row : rows) {
+      row.pack(to);
+      to += Kept::numbers;
+    }
+    return result;
+  }
 
   static RowMatrix<T> matrix_of(const at::Tensor& rows) {
     return {rows.const_data_ptr<T>(), rows.size(0), rows.size(1), 0};
@@ -111,12 +161,6 @@ class BlockSearch final : public nearest::BlockSearch {
     const at::Tensor norms = rows::cpu_row_norms(rows);
     const auto* norm = norms.const_data_ptr<double>();
     return {norm, norm + norms.numel()};
-  }
-
-  void take(const Search<T>& search, int64_t first) {
-    for (int64_t r = 0; r < matrix_.n; ++r) {
-      winners_[static_cast<size_t>(r)].take(search.winner(0, r), first);
-    }
   }
 
   /// Whether a row is near too many others for the search, or all others are at its antipode, or products are not what

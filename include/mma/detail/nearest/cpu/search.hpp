@@ -1,7 +1,7 @@
 // The search on a CPU: tiles of the upper triangle of W W^T, each one matrix product whose row and column maxima are
 // taken while it is in cache; nothing n x n is kept. One winner a row: the largest computed cosine, the lowest index on
 // equal bits, whichever thread takes which tile. Rows that are near another are looked at exactly on the way. Of two
-// matrices, one's rows among the other's: the tiles are all of A B^T.
+// matrices, each one's rows among the other's: the tiles are all of A B^T.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -74,8 +74,8 @@ class Search {
     make_room();
   }
 
-  /// Of one matrix's rows among those of another: matrices 0 and 1, which are searched together.
-  Search(const at::Tensor& rows, const at::Tensor& others) : across_(true) {
+  /// Of two matrices' rows, each among those of the other: matrices 0 and 1, which are searched together.
+  Search(const at::Tensor& rows, const at::Tensor& others) {
     add_matrix(rows);
     add_matrix(others);
     add_pairs_across();
@@ -232,7 +232,7 @@ class Search {
       const std::lock_guard guard(lock_of(rows));
       offer_to_rows(rows, columns, products, tile);
     }
-    if (&rows != &columns && !across_) {
+    if (&rows != &columns) {
       const std::lock_guard guard(lock_of(columns));
       offer_to_columns(rows, columns, products, tile);
     }
@@ -262,9 +262,7 @@ class Search {
         row[r] = excluded;
       }
       tile.row_best[static_cast<size_t>(r)] = largest(row, columns.count);
-      if (!across_) {
-        raise(tile.column_best.data(), row, inverse_[own], excluded_[own], columns.count);
-      }
+      raise(tile.column_best.data(), row, inverse_[own], excluded_[own], columns.count);
     }
   }
 
@@ -393,7 +391,6 @@ class Search {
   const double near_cosine_ = std::cos(pairs::near_angle);
   const double* norms_ = nullptr;  ///< of the rows, in a search
   bool half_space_ = false;
-  const bool across_ = false;  ///< one matrix's rows among another's
 };
 
 }  // namespace mma::detail::nearest::cpu

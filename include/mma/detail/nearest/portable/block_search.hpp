@@ -28,15 +28,25 @@ class BlockSearch final : public nearest::BlockSearch {
         half_space_(half_space),
         duplicate_(pairs::duplicate_distance(own.rows.scalar_type())),
         own_(split(own.rows)),
-        distances_(at::full({own.rows.size(0)}, to_none, own_.high.options())),
-        nearest_(at::arange(own.first, own.first + own.rows.size(0), own.rows.options().dtype(at::kLong))) {}
+        known_(nothing_known(own.rows.size(0), own_.high.options())) {
+    known_.select(1, 1).copy_(at::arange(own.first, own.first + own.rows.size(0), known_.options()));
+  }
 
-  void search_own() override { search(own_, first_, true); }
-  void search(const NumberedRows& block) override { search(split(block.rows), block.first, false); }
+  void search_own() override { search(own_, first_, 0, own_.high.size(1), true); }
+
+  at::Tensor search(const NumberedRows& block, int64_t begin, int64_t count) override {
+    return search(split(block.rows), block.first, begin, count, false);
+  }
+
+  void take(const at::Tensor& known, int64_t begin) override {
+    offer(known_.narrow(0, begin, known.size(0)), known.select(1, 0), known.select(1, 1));
+  }
+
+  int64_t known_numbers() const override { return 2; }
   int64_t begin_look() override { return 0; }
   void look_at_own() override {}
   void look(const NumberedRows&) override {}
-  at::Tensor nearest() const override { return nearest_; }
+  at::Tensor nearest() const override { return known_.select(1, 1).to(at::kLong); }
 
  private:
   /// [1, n, d], NaN for rows that take no part.
@@ -47,25 +57,35 @@ class BlockSearch final : public nearest::BlockSearch {
     return SplitRows(rows.to(at::kDouble).div(divisors.unsqueeze(1)).unsqueeze(0));
   }
 
-  void search(const SplitRows& others, int64_t first, bool among_own) {
-    const int64_t n = distances_.size(0), columns = others.high.size(1);
-    if (columns == 0) return;
-    const int64_t step = std::max<int64_t>(1, tile_numbers(distances_.device()) / columns);
-    for (int64_t start = 0; start < n; start += step) {
-      const int64_t count = std::min(step, n - start);
-      const at::Tensor tile = decide(own_.half_squares(start, count, others, half_space_), duplicate_).squeeze(0);
+  /// [n, 2]: the distance to the nearest so far, and its number, which float64 holds exactly.
+  static at::Tensor nothing_known(int64_t n, const at::TensorOptions& options) {
+    return at::full({n, 2}, to_none, options);
+  }
+
+  /// The own rows [begin, begin + count) and others, numbered from `first` on; returns what is known of these.
+  at::Tensor search(const SplitRows& others, int64_t first, int64_t begin, int64_t count, bool among_own) {
+    const int64_t columns = others.high.size(1);
+    at::Tensor theirs = nothing_known(among_own ? 0 : columns, known_.options());
+    const int64_t step = std::max<int64_t>(1, tile_numbers(known_.device()) / std::max<int64_t>(1, columns));
+    for (int64_t start = begin; columns > 0 && start < begin + count; start += step) {
+      const int64_t rows = std::min(step, begin + count - start);
+      const at::Tensor tile = decide(own_.half_squares(start, rows, others, half_space_), duplicate_).squeeze(0);
       if (among_own) tile.diagonal(start).fill_(to_none);
-      auto [distance, index] = tile.min(1);
-      offer(start, distance, index.add_(first));
+      const auto [distance, column] = tile.min(1);
+      offer(known_.narrow(0, start, rows), distance, column + first);
+      if (among_own) continue;
+      const auto [column_distance, row] = tile.min(0);
+      offer(theirs, column_distance, row + (first_ + start));
     }
+    return theirs;
   }
 
   /// Of equally near ones the lowest stays.
-  void offer(int64_t start, const at::Tensor& distance, const at::Tensor& index) {
-    at::Tensor best = distances_.narrow(0, start, distance.size(0)), its = nearest_.narrow(0, start, distance.size(0));
+  static void offer(const at::Tensor& known, const at::Tensor& distance, const at::Tensor& index) {
+    const at::Tensor best = known.select(1, 0), its = known.select(1, 1);
     const at::Tensor equal = (distance == best).logical_and_(index < its).logical_and_(distance < to_itself);
     const at::Tensor better = (distance < best).logical_or_(equal);
-    its.copy_(at::where(better, index, its));
+    its.copy_(at::where(better, index.to(its.scalar_type()), its));
     best.copy_(at::where(better, distance, best));
   }
 
@@ -73,8 +93,7 @@ class BlockSearch final : public nearest::BlockSearch {
   bool half_space_;
   double duplicate_;
   SplitRows own_;
-  at::Tensor distances_;  ///< [n] float64, to the nearest so far
-  at::Tensor nearest_;    ///< [n] int64
+  at::Tensor known_;  ///< of the own rows
 };
 
 }  // namespace mma::detail::nearest::portable
