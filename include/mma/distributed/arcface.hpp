@@ -121,8 +121,9 @@ class DistributedArcFaceImpl : public torch::nn::Module {
   detail::distributed::Shards agree_on_identities() const {
     const int64_t even = options.identities() / processes_.size(), more = options.identities() % processes_.size();
     const int64_t own = shard.identities.value_or(even + (processes_.rank() < more ? 1 : 0));
-    const detail::distributed::Shards all = detail::distributed::agree(
-        processes_, {std::max<int64_t>(own, 0), {{"an ArcFace of identities", options.identities()}}},
+    detail::distributed::Shards all = detail::distributed::agree(
+        processes_,
+        {std::max<int64_t>(own, 0), {{"an ArcFace with identities to the number of", options.identities()}}},
         own < 0
             ? "mma: DistributedArcFace got " + std::to_string(own) + " identities for its shard; expected 0 or more."
             : "",
@@ -150,11 +151,12 @@ class DistributedArcFaceImpl : public torch::nn::Module {
   detail::distributed::Shards agree_on_batch(const at::Tensor& embeddings, const at::Tensor& labels) const {
     const std::string refusal = refusal_of(embeddings, labels);
     const bool good = refusal.empty();
+    using detail::distributed::Alike;
     return detail::distributed::agree(
         processes_,
         {good ? embeddings.size(0) : 0,
-         {{"embeddings and weights of type number", good ? static_cast<int64_t>(computing_type_with(embeddings)) : 0},
-          {"embeddings with requires_grad", good && detail::distributed::needs_graph(embeddings) ? 1 : 0}}},
+         {Alike::type("embeddings and weights of type", good ? computing_type_with(embeddings) : at::kFloat),
+          Alike::flag("embeddings with requires_grad", good && detail::distributed::needs_graph(embeddings))}},
         refusal, embeddings.device());
   }
 

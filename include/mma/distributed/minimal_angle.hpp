@@ -78,11 +78,12 @@ class DistributedMinimalAngle {
   detail::distributed::Shards agree(const at::Tensor& rows) const {
     const std::string refusal = refusal_of(rows);
     const bool good = refusal.empty();
+    using detail::distributed::Alike;
     return detail::distributed::agree(processes_,
                                       {good ? rows.size(0) : 0,
                                        {{"rows of dimension", good ? rows.size(1) : 0},
-                                        {"rows of type number", good ? static_cast<int64_t>(rows.scalar_type()) : 0},
-                                        {"requires_grad", good && detail::distributed::needs_graph(rows) ? 1 : 0},
+                                        Alike::type("rows of type", good ? rows.scalar_type() : at::kFloat),
+                                        Alike::flag("requires_grad", good && detail::distributed::needs_graph(rows)),
                                         {"block_rows", block_rows_}}},
                                       refusal, rows.defined() ? rows.device() : at::Device(at::kCPU));
   }

@@ -301,9 +301,9 @@ TEST(DistributedArcFace, AMistakeOfOneProcessIsAnErrorOfAll) {
                   ? "mma: ArcFace got the label 20; expected labels from 0 to 19."
                   : "mma: process 1 cannot take part; expected what it says about its own tensors to be mended there.");
     EXPECT_NE(message(second ? at::ones({2, 4}) : x, labels).find(second ? "[2, 4]" : "process 1"), std::string::npos);
-    EXPECT_EQ(
-        message(x.clone().requires_grad_(second), labels),
-        "mma: process 1 has embeddings with requires_grad 1, process 0 has 0; expected the same on all processes.");
+    EXPECT_EQ(message(x.clone().requires_grad_(second), labels),
+              "mma: process 1 has embeddings with requires_grad true, process 0 has false; expected the same on all "
+              "processes.");
     EXPECT_EQ(message(x, labels), "nothing thrown");
     const auto made = [&](const mma::ArcFaceOptions& options, const mma::ShardOptions& shard) {
       return message_of([&] { mma::DistributedArcFace(group, options, shard); });
@@ -311,7 +311,8 @@ TEST(DistributedArcFace, AMistakeOfOneProcessIsAnErrorOfAll) {
     EXPECT_EQ(made({5, 20}, {.identities = 9}),
               "mma: DistributedArcFace's shards have 18 identities; expected 20, which is how many there are.");
     EXPECT_EQ(made({5, second ? 21 : 20}, {}),
-              "mma: process 1 has an ArcFace of identities 21, process 0 has 20; expected the same on all processes.");
+              "mma: process 1 has an ArcFace with identities to the number of 21, process 0 has 20; expected the same "
+              "on all processes.");
     EXPECT_EQ(made({5, 20}, {.sampled = 0}),
               "mma: DistributedArcFace's sampled share is 0; expected more than 0, at most 1.");
     EXPECT_EQ(made({5, 0}, {}), "mma: ArcFace of 0 identities and embeddings of 5; expected 1 or more of each.");

@@ -5,12 +5,12 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/tensor.h>
+#include <c10/core/ScalarType.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "communication.hpp"
@@ -49,17 +49,34 @@ inline int64_t neighbour(const Shards& shards, int64_t steps) {
   return (shards.rank() + steps % shards.size() + shards.size()) % shards.size();
 }
 
-/// What each process says before anything large is sent; what all must have alike, with its name for the sentence.
+/// What all processes must have alike, and how a sentence calls it.
+struct Alike {
+  using Words = std::string (*)(int64_t);
+
+  std::string name;
+  int64_t value = 0;
+  Words words = [](int64_t number) { return std::to_string(number); };
+
+  static Alike type(const std::string& name, at::ScalarType value) {
+    return {name, static_cast<int64_t>(value),
+            [](int64_t number) { return std::string(c10::toString(static_cast<at::ScalarType>(number))); }};
+  }
+  static Alike flag(const std::string& name, bool value) {
+    return {name, value ? 1 : 0, [](int64_t number) { return std::string(number != 0 ? "true" : "false"); }};
+  }
+};
+
+/// What each process says before anything large is sent.
 struct Statement {
   int64_t rows = 0;
-  std::vector<std::pair<std::string, int64_t>> alike;
+  std::vector<Alike> alike;
 };
 
 /// Gathers the processes' statements: the rows of each. `refusal`: why this process cannot take part, if not empty.
 /// Throws c10::Error on every process where one refuses or two differ, naming the processes.
 inline Shards agree(const Processes& processes, const Statement& own, const std::string& refusal, at::Device device) {
   std::vector<int64_t> said{refusal.empty() ? 1 : 0, own.rows};
-  for (const auto& [name, value] : own.alike) said.push_back(value);
+  for (const Alike& each : own.alike) said.push_back(each.value);
   const at::Tensor all = gather_small(processes, at::tensor(said, at::TensorOptions(at::kLong)), device);
   TORCH_CHECK(refusal.empty(), refusal);
   std::vector<int64_t> counts;
@@ -68,10 +85,11 @@ inline Shards agree(const Processes& processes, const Statement& own, const std:
     TORCH_CHECK(theirs[0].item<int64_t>() == 1, "mma: process ", p,
                 " cannot take part; expected what it says about its own tensors to be mended there.");
     for (size_t k = 0; k < own.alike.size(); ++k) {
+      const Alike& each = own.alike[k];
       const auto value = theirs[static_cast<int64_t>(k) + 2].item<int64_t>();
       const auto first = all[0][static_cast<int64_t>(k) + 2].item<int64_t>();
-      TORCH_CHECK(value == first, "mma: process ", p, " has ", own.alike[k].first, " ", value, ", process 0 has ",
-                  first, "; expected the same on all processes.");
+      TORCH_CHECK(value == first, "mma: process ", p, " has ", each.name, " ", each.words(value), ", process 0 has ",
+                  each.words(first), "; expected the same on all processes.");
     }
     counts.push_back(theirs[1].item<int64_t>());
   }
