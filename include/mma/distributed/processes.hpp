@@ -21,8 +21,8 @@ class Processes {
  public:
   /// A process group with a backend for the device on which the tensors lie, as c10d::Reducer takes it. Throws
   /// c10::Error for a null pointer.
-  Processes(c10::intrusive_ptr<c10d::ProcessGroup> group)
-      : group_(std::move(group)) {  // NOLINT(google-explicit-constructor): it stands for them
+  // NOLINTNEXTLINE(google-explicit-constructor): it stands for them
+  Processes(c10::intrusive_ptr<c10d::ProcessGroup> group) : group_(std::move(group)) {
     TORCH_CHECK(group_, "mma: Processes got no process group; expected a c10d::ProcessGroup.");
     rank_ = group_->getRank();
     size_ = group_->getSize();
@@ -30,8 +30,8 @@ class Processes {
 
   /// A backend alone: c10d::ProcessGroupGloo, c10d::ProcessGroupNCCL. Throws c10::Error for a null pointer.
   template <std::derived_from<c10d::Backend> Backend>
-  Processes(const c10::intrusive_ptr<Backend>& backend)
-      : backend_(backend) {  // NOLINT(google-explicit-constructor): it stands for them
+  // NOLINTNEXTLINE(google-explicit-constructor): it stands for them
+  Processes(const c10::intrusive_ptr<Backend>& backend) : backend_(backend) {
     TORCH_CHECK(backend_, "mma: Processes got no backend; expected a c10d::Backend, such as ProcessGroupGloo.");
     rank_ = backend_->getRank();
     size_ = backend_->getSize();
