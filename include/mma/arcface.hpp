@@ -78,6 +78,8 @@ struct AngularMargin {
   }
 };
 
+inline AngularMargin margin_of(const ArcFaceOptions& options) { return {options.m1(), options.m2(), options.m3()}; }
+
 /// The lengths of rows [n, d] as [n, 1]. Infinite where none is left in the type's precision, so that such a row
 /// divided by it is 0 and gets no gradient.
 inline at::Tensor lengths(const at::Tensor& rows) {
@@ -96,6 +98,44 @@ inline at::Tensor angles_between(const at::Tensor& a, const at::Tensor& b) {
   return 2 * at::atan2(at::where(both_zero, 1.0, apart), at::where(both_zero, 1.0, together));
 }
 
+/// cos theta_j of each embedding with each class [batch, classes]: the products are divided, not the classes before,
+/// which needs no copy of them.
+inline at::Tensor cosines_between(const at::Tensor& embeddings, const at::Tensor& classes) {
+  return (embeddings / lengths(embeddings)).mm(classes.t()) / lengths(classes).t();
+}
+
+/// Throws c10::Error for what no ArcFace is made of.
+inline const ArcFaceOptions& checked(const ArcFaceOptions& options) {
+  TORCH_CHECK(options.embedding() >= 1 && options.identities() >= 1, "mma: ArcFace of ", options.identities(),
+              " identities and embeddings of ", options.embedding(), "; expected 1 or more of each.");
+  TORCH_CHECK(options.scale() > 0 && std::isfinite(options.scale()), "mma: ArcFace's scale is ", options.scale(),
+              "; expected more than 0.");
+  TORCH_CHECK(options.m1() > 0 && std::isfinite(options.m1()), "mma: ArcFace's m1 is ", options.m1(),
+              "; expected more than 0.");
+  TORCH_CHECK(options.m2() >= 0 && options.m2() < std::numbers::pi, "mma: ArcFace's m2 is ", options.m2(),
+              "; expected radians from 0 to less than pi.");
+  TORCH_CHECK(options.m3() >= 0 && std::isfinite(options.m3()), "mma: ArcFace's m3 is ", options.m3(),
+              "; expected 0 or more.");
+  return options;
+}
+
+inline void check_embeddings(const ArcFaceOptions& options, const at::Tensor& embeddings) {
+  TORCH_CHECK(embeddings.dim() == 2 && embeddings.size(1) == options.embedding() && embeddings.is_floating_point(),
+              "mma: ArcFace got embeddings of shape ", embeddings.sizes(), " and type ", embeddings.scalar_type(),
+              "; expected floating-point numbers, [batch, ", options.embedding(), "].");
+}
+
+inline void check_labels(const ArcFaceOptions& options, const at::Tensor& embeddings, const at::Tensor& labels) {
+  TORCH_CHECK(labels.dim() == 1 && labels.size(0) == embeddings.size(0) &&
+                  at::isIntegralType(labels.scalar_type(), /*includeBool=*/false),
+              "mma: ArcFace got labels of shape ", labels.sizes(), " and type ", labels.scalar_type(), "; expected ",
+              embeddings.size(0), " integers, one for each embedding.");
+  if (!labels.is_cpu() || labels.numel() == 0) return;
+  const auto lowest = labels.min().item<int64_t>(), highest = labels.max().item<int64_t>();
+  TORCH_CHECK(lowest >= 0 && highest < options.identities(), "mma: ArcFace got the label ",
+              lowest < 0 ? lowest : highest, "; expected labels from 0 to ", options.identities() - 1, ".");
+}
+
 }  // namespace detail
 
 /// A Linear layer without bias for unit vectors, with a margin where the label is known (Eq 15): `weight` [identities,
@@ -112,7 +152,7 @@ class ArcFaceImpl : public torch::nn::LinearImpl {
  public:
   /// Throws c10::Error for sizes below 1, a scale or an m1 that is not positive, an m2 outside [0, pi), an m3 below 0.
   explicit ArcFaceImpl(const ArcFaceOptions& options_)
-      : LinearImpl(torch::nn::LinearOptions(checked(options_).embedding(), options_.identities()).bias(false)),
+      : LinearImpl(torch::nn::LinearOptions(detail::checked(options_).embedding(), options_.identities()).bias(false)),
         options(options_) {
     reset_parameters();
   }
@@ -156,54 +196,20 @@ class ArcFaceImpl : public torch::nn::LinearImpl {
   /// Throws c10::Error for other shapes, types or labels; a GPU's labels are left to its kernels, which end the
   /// program.
   at::Tensor forward(const at::Tensor& embeddings, const at::Tensor& labels = {}) {
-    check_shape(embeddings);
+    detail::check_embeddings(options, embeddings);
     const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     const auto type = at::promote_types(detail::in_computing_type(embeddings).scalar_type(),
                                         detail::in_computing_type(weight).scalar_type());
     const at::Tensor rows = embeddings.to(type), classes = weight.to(type);
-    // The products are divided, not the classes before: that needs no copy of them.
-    const at::Tensor cosines = (rows / detail::lengths(rows)).mm(classes.t()) / detail::lengths(classes).t();
+    const at::Tensor cosines = detail::cosines_between(rows, classes);
     if (!labels.defined()) return cosines * options.scale();
-    check_labels(embeddings, labels);
+    detail::check_labels(options, embeddings, labels);
     const at::Tensor own = labels.to(at::kLong);
-    const detail::AngularMargin margin{options.m1(), options.m2(), options.m3()};
-    const at::Tensor targets = margin(detail::angles_between(rows, classes.index_select(0, own)));
+    const at::Tensor targets = detail::margin_of(options)(detail::angles_between(rows, classes.index_select(0, own)));
     return cosines.scatter(1, own.unsqueeze(1), targets.to(type).unsqueeze(1)) * options.scale();
   }
 
   ArcFaceOptions options;  ///< what it was made of
-
- private:
-  static const ArcFaceOptions& checked(const ArcFaceOptions& options) {
-    TORCH_CHECK(options.embedding() >= 1 && options.identities() >= 1, "mma: ArcFace of ", options.identities(),
-                " identities and embeddings of ", options.embedding(), "; expected 1 or more of each.");
-    TORCH_CHECK(options.scale() > 0 && std::isfinite(options.scale()), "mma: ArcFace's scale is ", options.scale(),
-                "; expected more than 0.");
-    TORCH_CHECK(options.m1() > 0 && std::isfinite(options.m1()), "mma: ArcFace's m1 is ", options.m1(),
-                "; expected more than 0.");
-    TORCH_CHECK(options.m2() >= 0 && options.m2() < std::numbers::pi, "mma: ArcFace's m2 is ", options.m2(),
-                "; expected radians from 0 to less than pi.");
-    TORCH_CHECK(options.m3() >= 0 && std::isfinite(options.m3()), "mma: ArcFace's m3 is ", options.m3(),
-                "; expected 0 or more.");
-    return options;
-  }
-
-  void check_shape(const at::Tensor& embeddings) const {
-    TORCH_CHECK(embeddings.dim() == 2 && embeddings.size(1) == options.embedding() && embeddings.is_floating_point(),
-                "mma: ArcFace got embeddings of shape ", embeddings.sizes(), " and type ", embeddings.scalar_type(),
-                "; expected floating-point numbers, [batch, ", options.embedding(), "].");
-  }
-
-  void check_labels(const at::Tensor& embeddings, const at::Tensor& labels) const {
-    TORCH_CHECK(labels.dim() == 1 && labels.size(0) == embeddings.size(0) &&
-                    at::isIntegralType(labels.scalar_type(), /*includeBool=*/false),
-                "mma: ArcFace got labels of shape ", labels.sizes(), " and type ", labels.scalar_type(), "; expected ",
-                embeddings.size(0), " integers, one for each embedding.");
-    if (!labels.is_cpu() || labels.numel() == 0) return;
-    const auto lowest = labels.min().item<int64_t>(), highest = labels.max().item<int64_t>();
-    TORCH_CHECK(lowest >= 0 && highest < options.identities(), "mma: ArcFace got the label ",
-                lowest < 0 ? lowest : highest, "; expected labels from 0 to ", options.identities() - 1, ".");
-  }
 };
 
 /// Holds an ArcFaceImpl as torch::nn::Linear holds a LinearImpl: mma::ArcFace head(512, 10575).

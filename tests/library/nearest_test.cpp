@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "matrices.hpp"
+#include "nearest_reference.hpp"
 #include "reference.hpp"
 
 namespace {
@@ -25,9 +26,12 @@ using mma::detail::nearest::Engine;
 using mma::detail::nearest::Found;
 using mma::detail::nearest::Objective;
 using mma::detail::nearest::Plan;
+using reference::angle_between;
+using reference::folded;
+using reference::is_zero;
+using reference::pi;
 using reference::Real;
-
-constexpr Real pi = std::numbers::pi_v<Real>;
+using reference::smallest_angles;
 
 struct Backend {
   std::string name;
@@ -68,44 +72,6 @@ const std::vector<std::pair<std::string, Objective>>& named_objectives() {
 constexpr Objective minus_angle{-1, 0, false, false};
 
 // ---- The reference ----
-
-bool is_zero(const std::vector<Real>& row) { return reference::norm(row) < 1.1754943508222875e-38L; }
-
-Real angle_between(const std::vector<Real>& w, const std::vector<Real>& v) {
-  const std::vector<Real> a = reference::unit(w), b = reference::unit(v);
-  Real difference = 0, sum = 0;
-  for (size_t k = 0; k < a.size(); ++k) {
-    difference += (a[k] - b[k]) * (a[k] - b[k]);
-    sum += (a[k] + b[k]) * (a[k] + b[k]);
-  }
-  return 2 * std::atan2(std::sqrt(difference), std::sqrt(sum));
-}
-
-Real folded(Real angle, bool half_space) { return half_space && angle > pi / 2 ? pi - angle : angle; }
-
-/// Each row's smallest folded angle, negative for a row without another: in extended precision among all whose cosine
-/// float64 cannot tell from the highest.
-std::vector<Real> smallest_angles(const reference::Rows& rows, bool half_space) {
-  const reference::Rows units = reference::units(rows);
-  std::vector<std::vector<double>> rounded;
-  for (const auto& unit : units) rounded.emplace_back(unit.begin(), unit.end());
-  std::vector<Real> result(rows.size(), -1);
-  for (size_t i = 0; i < rows.size(); ++i) {
-    std::vector<double> cosines(rows.size(), -2);
-    for (size_t j = 0; j < rows.size(); ++j) {
-      if (j == i || is_zero(rows[i]) || is_zero(rows[j])) continue;
-      const double dot = std::inner_product(rounded[i].begin(), rounded[i].end(), rounded[j].begin(), 0.0);
-      cosines[j] = half_space ? std::fabs(dot) : dot;
-    }
-    const double highest = *std::max_element(cosines.begin(), cosines.end());
-    for (size_t j = 0; j < rows.size(); ++j) {
-      if (cosines[j] == -2 || cosines[j] < highest - 1e-12) continue;
-      const Real angle = folded(angle_between(rows[i], rows[j]), half_space);
-      result[i] = result[i] < 0 ? angle : std::min(result[i], angle);
-    }
-  }
-  return result;
-}
 
 struct Expected {
   std::vector<double> values, slopes;

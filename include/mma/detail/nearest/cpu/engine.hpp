@@ -178,7 +178,8 @@ class Engine final : public nearest::Engine {
     found.nearest[matrix.offset + r] = static_cast<int32_t>(nearest);
     double angle = 0;
     if (nearest != r) {
-      const pairs::Lengths between = lengths(matrix, found.norms + matrix.offset, r, nearest, obtuse);
+      const NormedRows<T> rows{matrix, found.norms + matrix.offset};
+      const pairs::Lengths between = lengths(rows, r, rows, nearest, obtuse);
       angle = pairs::angle_of(between.difference, between.sum, duplicate_distance<T>);
     }
     found.angles[matrix.offset + r] = angle;
@@ -213,7 +214,8 @@ class Engine final : public nearest::Engine {
     for_each_range(size, NearLook<T>::rows_at_a_time, [&](int64_t begin, int64_t end) {
       std::vector<Nearest> nearest(static_cast<size_t>(end - begin));
       const std::span rows(open.data() + begin, nearest.size());
-      NearLook<T>(matrix, found.norms + matrix.offset, plan_.objective.half_space).look(rows, nearest);
+      const NormedRows<T> all{matrix, found.norms + matrix.offset};
+      NearLook<T>(all, all, plan_.objective.half_space).look(rows, nearest);
       for (size_t k = 0; k < rows.size(); ++k) {
         set_nearest(m, rows[k], nearest[k].index < 0 ? rows[k] : nearest[k].index, found);
       }

@@ -1,6 +1,7 @@
 // The search on a CPU: tiles of the upper triangle of W W^T, each one matrix product whose row and column maxima are
 // taken while it is in cache; nothing n x n is kept. One winner a row: the largest computed cosine, the lowest index on
-// equal bits, whichever thread takes which tile. Rows that are near another are looked at exactly on the way.
+// equal bits, whichever thread takes which tile. Rows that are near another are looked at exactly on the way. Of two
+// matrices, each one's rows among the other's: the tiles are all of A B^T.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -66,20 +67,19 @@ class Search {
  public:
   /// matrices [n, d], contiguous, T.
   explicit Search(const std::vector<at::Tensor>& matrices) {
-    int64_t offset = 0;
     for (const at::Tensor& rows : matrices) {
-      matrices_.push_back({rows.const_data_ptr<T>(), rows.size(0), rows.size(1), offset});
-      rows_.push_back(rows);
-      offset += rows.size(0);
-      errors_.push_back(cosine_error(rows.size(1), static_cast<double>(std::numeric_limits<T>::epsilon()) / 2));
-      options_ = rows.options();
-      add_blocks(rows);
+      add_matrix(rows);
+      add_pairs_within();
     }
-    scaled_.resize(matrices.size());
-    winners_.resize(static_cast<size_t>(offset));
-    inverse_.resize(static_cast<size_t>(offset));
-    excluded_.resize(static_cast<size_t>(offset));
-    locks_ = std::make_unique<std::mutex[]>(blocks_.size());
+    make_room();
+  }
+
+  /// Of two matrices' rows, each among those of the other: matrices 0 and 1, which are searched together.
+  Search(const at::Tensor& rows, const at::Tensor& others) {
+    add_matrix(rows);
+    add_matrix(others);
+    add_pairs_across();
+    make_room();
   }
 
   const std::vector<RowMatrix<T>>& matrices() const { return matrices_; }
@@ -151,21 +151,47 @@ class Search {
 
   static size_t place(const RowMatrix<T>& matrix, int64_t r) { return static_cast<size_t>(matrix.offset + r); }
 
-  void add_blocks(const at::Tensor& rows) {
-    const RowMatrix<T>& matrix = matrices_.back();
-    const size_t first_of_matrix = blocks_.size();
-    first_block_.push_back(first_of_matrix);
-    for (int64_t first = 0; first < matrix.n; first += search_tile) {
-      const int64_t count = std::min(search_tile, matrix.n - first);
-      blocks_.push_back({matrices_.size() - 1, first, count, matrix.offset + first, {}, {}});
+  void add_matrix(const at::Tensor& rows) {
+    const int64_t offset = matrices_.empty() ? 0 : matrices_.back().offset + matrices_.back().n;
+    matrices_.push_back({rows.const_data_ptr<T>(), rows.size(0), rows.size(1), offset});
+    rows_.push_back(rows);
+    errors_.push_back(cosine_error(rows.size(1), static_cast<double>(std::numeric_limits<T>::epsilon()) / 2));
+    options_ = rows.options();
+    first_block_.push_back(blocks_.size());
+    for (int64_t first = 0; first < rows.size(0); first += search_tile) {
+      const int64_t count = std::min(search_tile, rows.size(0) - first);
+      blocks_.push_back({matrices_.size() - 1, first, count, offset + first, {}, {}});
       blocks_.back().set_views(rows, first);
     }
-    for (size_t i = first_of_matrix; i < blocks_.size(); ++i) {
+  }
+
+  void add_pair(size_t i, size_t j) { pairs_.push_back({static_cast<uint32_t>(i), static_cast<uint32_t>(j)}); }
+
+  void add_pairs_within() {
+    for (size_t i = first_block_.back(); i < blocks_.size(); ++i) {
       for (size_t j = i; j < blocks_.size(); ++j) {
-        pairs_.push_back({static_cast<uint32_t>(i), static_cast<uint32_t>(j)});
+        add_pair(i, j);
       }
     }
     first_pair_.push_back(static_cast<int64_t>(pairs_.size()));
+  }
+
+  void add_pairs_across() {
+    for (size_t i = 0; i < first_block_.back(); ++i) {
+      for (size_t j = first_block_.back(); j < blocks_.size(); ++j) {
+        add_pair(i, j);
+      }
+    }
+    first_pair_.resize(3, static_cast<int64_t>(pairs_.size()));
+  }
+
+  void make_room() {
+    const auto rows = static_cast<size_t>(matrices_.empty() ? 0 : matrices_.back().offset + matrices_.back().n);
+    scaled_.resize(matrices_.size());
+    winners_.resize(rows);
+    inverse_.resize(rows);
+    excluded_.resize(rows);
+    locks_ = std::make_unique<std::mutex[]>(blocks_.size());
   }
 
   /// Products of rows as they are, unless their squares leave the range of T.
@@ -336,11 +362,12 @@ class Search {
       count += cosine(j) >= threshold ? 1 : 0;
     }
     winner.crowded = count > most_looks;
-    const RowMatrix<T>& matrix = matrices_[own.matrix];
-    const double* norms = norms_ + matrix.offset;
+    const auto normed = [&](const Block& block) {
+      return NormedRows<T>{matrices_[block.matrix], norms_ + matrices_[block.matrix].offset};
+    };
     for (int64_t j = 0; j < others.count && count > 0 && !winner.crowded; ++j) {
       if (cosine(j) >= threshold) {
-        const pairs::Lengths found = lengths(matrix, norms, own.first + k, others.first + j);
+        const pairs::Lengths found = lengths(normed(own), own.first + k, normed(others), others.first + j);
         winner.near.offer(pairs::deciding_angle(found, duplicate_distance<T>, half_space_), others.first + j);
       }
     }

@@ -27,10 +27,18 @@ template <typename T>
 inline constexpr double duplicate_distance =
     std::is_same_v<T, double> ? pairs::duplicate_of_double : pairs::duplicate_of_float;
 
-/// |a - b| and |a + b| of two rows of a matrix whose rows have these norms [n].
+/// A matrix and its rows' norms [n].
 template <typename T>
-pairs::Lengths lengths(const RowMatrix<T>& matrix, const double* norms, int64_t r, int64_t s, bool obtuse = false) {
-  return pairs::pair_lengths(matrix.row(r), 1 / norms[r], matrix.row(s), 1 / norms[s], matrix.dimension, obtuse);
+struct NormedRows {
+  const RowMatrix<T>& matrix;
+  const double* norms;
+};
+
+/// |a - b| and |a + b| of row r of one matrix and row s of another, or of the same.
+template <typename T>
+pairs::Lengths lengths(const NormedRows<T>& a, int64_t r, const NormedRows<T>& b, int64_t s, bool obtuse = false) {
+  return pairs::pair_lengths(a.matrix.row(r), 1 / a.norms[r], b.matrix.row(s), 1 / b.norms[s], a.matrix.dimension,
+                             obtuse);
 }
 
 /// The tasks [begin, end) of a list that belong to some matrices.

@@ -38,27 +38,61 @@ inline at::Tensor dots(const at::Tensor& a, const at::Tensor& b, double factor) 
   return result.view({a.size(0), a.size(1)});
 }
 
+/// Unit rows [b, n, d] in float64 as high + low, split at 2^-25; middle = high + low / 2.
+struct SplitRows {
+  at::Tensor high, low, middle;
+  at::Tensor high_squares, low_squares;  ///< [b, n] |high|^2 / 2, exactly, and (|unit|^2 - |high|^2) / 2
+
+  SplitRows() = default;
+  explicit SplitRows(const at::Tensor& unit) {
+    constexpr double to_grid = 1.5 * (1 << 27);  // the last place of numbers near it is 2^-25
+    high = unit.add(to_grid).sub_(to_grid);
+    low = unit - high;
+    middle = unit.sub(low, 0.5);  // unit . unit' = high . high' + middle . low' + low . middle'
+    high_squares = dots(high, high, 0.5);
+    low_squares = dots(middle, low, 1);
+  }
+
+  /// |a - b|^2 / 2 of our rows [start, start + count) and all rows of others, [b, count, m]; as lines, from the nearer
+  /// end.
+  at::Tensor half_squares(int64_t start, int64_t count, const SplitRows& others, bool half_space) const {
+    const auto tile = [&](const at::Tensor& t) { return count == t.size(1) ? t : t.narrow(1, start, count); };
+    const auto turned = [](const at::Tensor& t) { return t.transpose(1, 2); };
+    at::Tensor result = tile(high_squares).unsqueeze(2) + others.high_squares.unsqueeze(1);
+    if (half_space) {
+      const at::Tensor high_part = at::bmm(tile(high), turned(others.high));
+      const at::Tensor low_part = at::bmm(tile(middle), turned(others.low));
+      low_part.baddbmm_(tile(low), turned(others.middle));
+      const at::Tensor sign = (high_part + low_part).sgn_();
+      result.addcmul_(high_part, sign, -1).addcmul_(low_part, sign, -1);
+    } else {
+      result.baddbmm_(tile(high), turned(others.high), 1, -1);
+      result.baddbmm_(tile(middle), turned(others.low), 1, -1).baddbmm_(tile(low), turned(others.middle), 1, -1);
+    }
+    return result.add_(tile(low_squares).unsqueeze(2)).add_(others.low_squares.unsqueeze(1));
+  }
+};
+
+/// Half squares as distances that decide: rows up to `duplicate` apart are equal, rows that take no part beyond all.
+inline at::Tensor decide(at::Tensor half_squares, double duplicate) {
+  return half_squares.nan_to_num_(to_none, to_none, to_none).clamp_min_(duplicate * duplicate / 2);
+}
+
 /// Unit rows [b, n, d] in float64, not finite for rows that take no part.
 class SearchRows {
  public:
   explicit SearchRows(const at::Tensor& unit) : unit_(unit) {
     const int64_t pairs = unit.size(0) * unit.size(1) * unit.size(1);
     subtracts_ = pairs <= few_pairs && pairs * unit.size(2) <= few_numbers;
-    if (!subtracts_) {
-      constexpr double to_grid = 1.5 * (1 << 27);  // the last place of numbers near it is 2^-25
-      high_ = unit.add(to_grid).sub_(to_grid);
-      low_ = unit - high_;
-      middle_ = unit.sub(low_, 0.5);  // unit . unit' = high . high' + middle . low' + low . middle'
-      high_squares_ = dots(high_, high_, 0.5);
-      low_squares_ = dots(middle_, low_, 1);
-    }
+    if (!subtracts_) split_ = SplitRows(unit);
   }
 
   /// How far the rows [start, start + count) are from all, [b, count, n]; as lines, from the nearer end. Rows up to
   /// `duplicate` apart are equal.
   at::Tensor distances(int64_t start, int64_t count, bool half_space, double duplicate) const {
-    at::Tensor result = subtracts_ ? differences(half_space) : half_squares(start, count, half_space);
-    result.nan_to_num_(to_none, to_none, to_none).clamp_min_(subtracts_ ? duplicate : duplicate * duplicate / 2);
+    at::Tensor result = subtracts_
+                            ? differences(half_space).nan_to_num_(to_none, to_none, to_none).clamp_min_(duplicate)
+                            : decide(split_.half_squares(start, count, split_, half_space), duplicate);
     result.diagonal(start, 1, 2).fill_(to_itself);
     return result;
   }
@@ -76,27 +110,9 @@ class SearchRows {
     return result;
   }
 
-  /// |a - b|^2 / 2.
-  at::Tensor half_squares(int64_t start, int64_t count, bool half_space) const {
-    const auto tile = [&](const at::Tensor& t) { return count == t.size(1) ? t : t.narrow(1, start, count); };
-    const at::Tensor high = high_.transpose(1, 2), middle = middle_.transpose(1, 2), low = low_.transpose(1, 2);
-    at::Tensor result = tile(high_squares_).unsqueeze(2) + high_squares_.unsqueeze(1);
-    if (half_space) {
-      const at::Tensor high_part = at::bmm(tile(high_), high), low_part = at::bmm(tile(middle_), low);
-      low_part.baddbmm_(tile(low_), middle);
-      const at::Tensor sign = (high_part + low_part).sgn_();
-      result.addcmul_(high_part, sign, -1).addcmul_(low_part, sign, -1);
-    } else {
-      result.baddbmm_(tile(high_), high, 1, -1);
-      result.baddbmm_(tile(middle_), low, 1, -1).baddbmm_(tile(low_), middle, 1, -1);
-    }
-    return result.add_(tile(low_squares_).unsqueeze(2)).add_(low_squares_.unsqueeze(1));
-  }
-
   at::Tensor unit_;
   bool subtracts_;
-  at::Tensor high_, low_, middle_;         ///< unit = high + low, middle = high + low / 2; undefined for few rows
-  at::Tensor high_squares_, low_squares_;  ///< [b, n] |high|^2 / 2, exactly, and (|unit|^2 - |high|^2) / 2
+  SplitRows split_;  ///< of many rows
 };
 
 /// Fills nearest [b, n] with the index of the nearest row, its own for a row without one: of equally near ones the

@@ -1,0 +1,25 @@
+# Gives the target mma_gloo: c10d's Gloo backend, for our own programs and tests. LibTorch has it compiled in but its wheel
+# lacks gloo's headers, which are Debian's libgloo-dev. Nothing here reaches a consumer of mma::mma: the library takes the
+# process group that its user made.
+include(CheckCXXSourceCompiles)
+
+function(_mma_check_gloo)
+  get_target_property(CMAKE_REQUIRED_INCLUDES mma::libtorch INTERFACE_INCLUDE_DIRECTORIES)
+  set(CMAKE_REQUIRED_DEFINITIONS -DUSE_C10D_GLOO)
+  set(CMAKE_REQUIRED_FLAGS -std=c++20)
+  set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+  check_cxx_source_compiles("#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+    c10::intrusive_ptr<c10d::ProcessGroupGloo::Options> options() { return c10d::ProcessGroupGloo::Options::create(); }"
+                            MMA_HAVE_GLOO)
+endfunction()
+
+if(NOT TARGET mma_gloo)
+  _mma_check_gloo()
+  if(MMA_HAVE_GLOO)
+    add_library(mma_gloo INTERFACE)
+    target_compile_definitions(mma_gloo INTERFACE USE_C10D_GLOO)
+    target_link_libraries(mma_gloo INTERFACE mma_own_code)
+  else()
+    message(STATUS "mma: without gloo's headers (Debian's libgloo-dev) nothing that starts processes is built")
+  endif()
+endif()
