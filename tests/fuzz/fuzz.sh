@@ -28,7 +28,7 @@ fuzz() {
   python3 tests/fuzz/seeds.py "$target" "$build/seeds/$target"
   mkdir -p "$corpus"
   # LibTorch is not built with AddressSanitizer, so containers that cross its border cannot be checked.
-  MMA_FUZZ_TARGET=$target ASAN_OPTIONS=detect_container_overflow=0:allocator_may_return_null=1 OMP_NUM_THREADS=1 \
+  MMA_FUZZ_TARGET=$target LSAN_OPTIONS=suppressions=tests/sanitize/leaks.supp:print_suppressions=0 ASAN_OPTIONS=detect_container_overflow=0:allocator_may_return_null=1 OMP_NUM_THREADS=1 \
     "$program" "$corpus" "$build/seeds/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 \
     -use_value_profile=0 -print_final_stats=1 -artifact_prefix="$findings/$target-" > "$log" 2>&1 || found=1
   awk -v target="$target" -v seconds="$seconds" '
