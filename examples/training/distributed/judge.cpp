@@ -57,11 +57,14 @@ std::optional<Verdict> Judge::verdict_at(double now, const std::vector<SignOfLif
   if (!alarm) return silent_one(now, timeout_);
   // Whoever had just said that it lives when the others lost it has to say so again.
   if (now - alarm_at_ < patience_) return std::nullopt;
-  if (std::optional<Verdict> silent = silent_one(now, patience_)) {
-    silent->why = "has ended or is out of reach: rank " + std::to_string(alarm->rank) + " lost it (" + alarm->why + ")";
+  if (std::optional<Verdict> silent = silent_one(now, patience_ / 2)) {
+    if (now - heard_[static_cast<size_t>(silent->rank)].at < timeout_) {
+      silent->why = "has ended or is out of reach: rank " + std::to_string(alarm->rank) + " lost it (" + alarm->why + ")";
+    }
     return silent;
   }
-  return among_the_living(signs, *alarm);
+  // Who listens to some alone cannot tell who is behind.
+  return listened_.size() == heard_.size() ? std::optional(among_the_living(signs, *alarm)) : std::nullopt;
 }
 
 }  // namespace mma::examples

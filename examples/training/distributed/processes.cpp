@@ -1,6 +1,7 @@
 #include "training/distributed/processes.hpp"
 
 #include <ATen/ops/tensor.h>
+#include <c10/util/Logging.h>
 #include <c10/util/StringUtil.h>
 #include <unistd.h>
 
@@ -44,6 +45,13 @@ StorePointer store_at(const Launch& launch, double timeout, bool is_server) {
                               : c10::str("rank ", launch.rank, " has not reached the store at MASTER_ADDR:MASTER_PORT ",
                                          place, " within ", timeout, " s"));
   }
+}
+
+/// c10d writes a page with a trace for each connection that fails, which is said here in a sentence;
+/// TORCH_CPP_LOG_LEVEL asks for the page.
+void keep_c10d_quiet() {
+  constexpr int nothing_but_the_end = 3;
+  if (::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = nothing_but_the_end;
 }
 
 /// The last words of a process that ends because of another one.
@@ -108,6 +116,7 @@ struct Processes::Connection {
 Processes::Processes() = default;
 Processes::Processes(const Launch& launch, const std::string& program, double timeout) {
   if (launch.world_size > 1) check_backends("cpu");
+  keep_c10d_quiet();
   connection_ = std::make_unique<Connection>(launch, program, timeout);
 }
 Processes::~Processes() = default;

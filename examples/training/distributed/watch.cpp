@@ -110,7 +110,10 @@ void Watch::look() {
     own_failure = own_failure_;
     is_leaving = leaving_;
   }
-  if (own_failure) post({options_.rank, false, "has failed: " + *own_failure});
+  if (own_failure) {
+    post({options_.rank, false, "has failed: " + *own_failure});
+    if (options_.rank == 0) store_->set(said_key, std::string("yes"));  // it is about to
+  }
   std::optional<Verdict> verdict = verdict_in_store();
   if (!verdict && !is_leaving) {
     judge_.set_timeout(timeout_, patience());
@@ -161,21 +164,44 @@ void Watch::post(const Verdict& verdict) {
 
 void Watch::deliver(const Verdict& verdict) {
   const int64_t speaker = verdict.is_gone && verdict.rank == 0 ? 1 : 0;
+  const bool is_said = verdict.rank != options_.rank || store_->check({said_key});
   std::unique_lock lock(mutex_);
   if (ended_ || leaving_) return;
-  if (own_failure_) {
-    // The process ends by itself: rank 0 once all others know, the others once rank 0 has said why.
-    is_said_ = verdict.rank != options_.rank || store_->check({said_key});
-    is_settled_ = options_.rank == 0 ? store_->add(heard_key, 0) + 1 >= options_.world_size : is_said_;
-    changed_.notify_all();
-    return;
-  }
+  if (own_failure_) return settle(verdict, is_said);
   ended_ = true;
   lock.unlock();
   const bool speaks = options_.rank == speaker;
-  if (speaks && !verdict.is_gone) store_->set(said_key, std::string("yes"));
+  if (speaks) store_->set(said_key, std::string("yes"));
   store_->add(heard_key, 1);
+  wait_until_heard(verdict);
   options_.end(speaks ? verdict.sentence() : std::string());
+}
+
+/// A process that ends by an error of its own does so by itself: rank 0 once all others know, they once rank 0 has said
+/// why.
+void Watch::settle(const Verdict& verdict, bool is_said) {
+  if (is_settled_) return;
+  is_said_ = is_said;
+  if (options_.rank == 0) {
+    is_settled_ = have_heard(verdict);
+  } else if (is_said_) {
+    is_settled_ = true;
+    store_->add(heard_key, 1);
+  }
+  changed_.notify_all();
+}
+
+/// All but rank 0 and who is gone.
+bool Watch::have_heard(const Verdict& verdict) {
+  const int64_t own = ended_ ? 1 : 0, gone = verdict.is_gone ? 1 : 0;
+  return store_->add(heard_key, 0) - own >= options_.world_size - 1 - gone;
+}
+
+/// Rank 0's store goes with it: then the others would only see that.
+void Watch::wait_until_heard(const Verdict& verdict) {
+  const double last = now() + patience();
+  std::unique_lock lock(mutex_);
+  while (options_.rank == 0 && now() < last && !have_heard(verdict)) changed_.wait_for(lock, interval() / 2);
 }
 
 void Watch::store_is_lost(const std::string& how) {

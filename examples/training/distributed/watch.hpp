@@ -68,8 +68,10 @@ class Watch {
   void put_first(const std::string& key, const std::string& text);
   void post(const Verdict& verdict);
   void deliver(const Verdict& verdict);
+  void settle(const Verdict& verdict, bool is_said);
+  bool have_heard(const Verdict& verdict);
+  void wait_until_heard(const Verdict& verdict);
   void store_is_lost(const std::string& how);
-  bool wait_until(const std::function<bool()>& holds);
   double now() const;
 
   const WatchOptions options_;
