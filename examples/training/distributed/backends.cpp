@@ -65,8 +65,8 @@ c10::intrusive_ptr<ProcessGroup> connected_group(const c10::intrusive_ptr<c10d::
   auto group = c10::make_intrusive<ProcessGroup>(store, options.rank, options.world_size);
   const auto gloo_options = ProcessGroupGloo::Options::create(options.timeout);
   gloo_options->devices = devices(options.address);
-  const auto gloo = c10::make_intrusive<ProcessGroupGloo>(below("gloo", store), options.rank, options.world_size,
-                                                          gloo_options);
+  const auto gloo =
+      c10::make_intrusive<ProcessGroupGloo>(below("gloo", store), options.rank, options.world_size, gloo_options);
   group->setBackend(c10::DeviceType::CPU, ProcessGroup::BackendType::GLOO, gloo);
   group->setDefaultBackend(ProcessGroup::BackendType::GLOO);
 #ifdef MMA_TRAIN_HAS_NCCL

@@ -24,8 +24,8 @@ std::shared_ptr<c10d::Reducer> reducer_of(const std::vector<at::Tensor>& paramet
                                          skip_unused_parameters, use_python_reducer, std::vector<int64_t>());
 }
 
-/// A filter of one pixel lies alike in any order of its dimensions, and LibTorch may give its gradient other strides than
-/// the filter has: about that c10d warns, though the copy is as good.
+/// A filter of one pixel lies alike in any order of its dimensions, and LibTorch may give its gradient other strides
+/// than the filter has: about that c10d warns, though the copy is as good.
 class StrideWarningsDropped : public c10::WarningHandler {
  public:
   void process(const c10::Warning& warning) override {
@@ -41,7 +41,7 @@ class StrideWarningsDropped : public c10::WarningHandler {
 struct GradientReducer::Implementation {
   std::shared_ptr<c10d::Reducer> reducer;
   std::shared_ptr<c10d::Logger> logger;
-  double waited = 0;   ///< in the steps that were measured
+  double waited = 0;  ///< in the steps that were measured
   int64_t measured = 0, steps = 0;
 
   /// The step before: c10d reads its clocks when the next one begins.
@@ -89,8 +89,7 @@ void GradientReducer::backward(const at::Tensor& loss) {
 
 double GradientReducer::seconds() const {
   const Implementation& mine = *implementation_;
-  return mine.measured == 0 ? 0
-                            : mine.waited / static_cast<double>(mine.measured) * static_cast<double>(mine.steps);
+  return mine.measured == 0 ? 0 : mine.waited / static_cast<double>(mine.measured) * static_cast<double>(mine.steps);
 }
 
 }  // namespace mma::examples

@@ -20,7 +20,8 @@ class GradientReducer {
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
 
-  /// loss.backward(), after which each .grad is the mean of the processes' gradients, with the same bits in all of them.
+  /// loss.backward(), after which each .grad is the mean of the processes' gradients, with the same bits in all of
+  /// them.
   void backward(const at::Tensor& loss);
 
   /// Seconds in which the processes' gradients were on their way and nothing was computed beside, all steps together.

@@ -30,7 +30,8 @@ std::optional<Verdict> Judge::silent_one(double now, double longest) const {
   const bool has_come = heard_[static_cast<size_t>(*most)].beats > 0;
   const double seconds = std::round(silence(*most));
   return Verdict{*most, true,
-                 has_come ? c10::str("has given no sign of life for ", seconds, " s: it is stopped, or its machine "
+                 has_come ? c10::str("has given no sign of life for ", seconds,
+                                     " s: it is stopped, or its machine "
                                      "cannot be reached")
                           : c10::str("has not come within ", seconds, " s")};
 }
@@ -41,8 +42,9 @@ Verdict Judge::among_the_living(const std::vector<SignOfLife>& signs, const Alar
   const auto behind = std::ranges::min_element(listened_, {}, step);
   const auto ahead = std::ranges::max_element(listened_, {}, step);
   if (behind != listened_.end() && step(*behind) < step(*ahead)) {
-    return {*behind, true, c10::str("does not go on: it is at step ", step(*behind), " of this start, rank ", *ahead,
-                                    " waits at step ", step(*ahead))};
+    return {*behind, true,
+            c10::str("does not go on: it is at step ", step(*behind), " of this start, rank ", *ahead,
+                     " waits at step ", step(*ahead))};
   }
   return {alarm.rank, true, "cannot go on: " + alarm.why};
 }
@@ -59,7 +61,8 @@ std::optional<Verdict> Judge::verdict_at(double now, const std::vector<SignOfLif
   if (now - alarm_at_ < patience_) return std::nullopt;
   if (std::optional<Verdict> silent = silent_one(now, patience_ / 2)) {
     if (now - heard_[static_cast<size_t>(silent->rank)].at < timeout_) {
-      silent->why = "has ended or is out of reach: rank " + std::to_string(alarm->rank) + " lost it (" + alarm->why + ")";
+      silent->why =
+          "has ended or is out of reach: rank " + std::to_string(alarm->rank) + " lost it (" + alarm->why + ")";
     }
     return silent;
   }

@@ -1,5 +1,6 @@
 // Which process of a training is to blame when it does not go on: decided from the signs of life that each of them
-// gives, the step at which each stands, and what those say whose collectives have failed. Knows no clock and no network.
+// gives, the step at which each stands, and what those say whose collectives have failed. Knows no clock and no
+// network.
 #pragma once
 
 #include <cstdint>

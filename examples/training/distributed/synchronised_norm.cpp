@@ -90,10 +90,9 @@ class SynchronisedNormNode : public torch::autograd::Function<SynchronisedNormNo
     at::Tensor sums = at::cat({of_bias, of_weight});
     processes.add_up(sums);
     const at::Tensor means = sums / count, scale = weight.to(at::kDouble) * inverse;
-    const at::Tensor of_images =
-        (gradients[0] - by_channel(means.narrow(0, 0, channels), images) -
-         normal * by_channel(means.narrow(0, channels, channels), images)) *
-        by_channel(scale, images);
+    const at::Tensor of_images = (gradients[0] - by_channel(means.narrow(0, 0, channels), images) -
+                                  normal * by_channel(means.narrow(0, channels, channels), images)) *
+                                 by_channel(scale, images);
     return {of_images, of_weight.to(weight.scalar_type()), of_bias.to(weight.scalar_type()), at::Tensor(),
             at::Tensor()};
   }
@@ -110,9 +109,8 @@ SynchronisedNorm::~SynchronisedNorm() { current() = before_; }
 Processes* SynchronisedNorm::processes() { return current(); }
 
 at::Tensor synchronised_batch_norm(const at::Tensor& images, const NormState& state, Processes& processes) {
-  const at::Tensor wide = images.scalar_type() == at::kHalf || images.scalar_type() == at::kBFloat16
-                              ? images.to(at::kFloat)
-                              : images;
+  const at::Tensor wide =
+      images.scalar_type() == at::kHalf || images.scalar_type() == at::kBFloat16 ? images.to(at::kFloat) : images;
   return SynchronisedNormNode::apply(wide, state.weight, state.bias, state, processes).to(images.scalar_type());
 }
 

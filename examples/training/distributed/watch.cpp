@@ -215,9 +215,9 @@ void Watch::store_is_lost(const std::string& how) {
   }
   const int64_t speaker = options_.store_is_agents ? 0 : 1;
   const std::string whose = options_.store_is_agents ? "the launcher" : "rank 0";
-  options_.end(options_.rank != speaker ? std::string()
-                                        : whose + " has ended or is stopped: its store at " + options_.store_place +
-                                              ' ' + how);
+  options_.end(options_.rank != speaker
+                   ? std::string()
+                   : whose + " has ended or is stopped: its store at " + options_.store_place + ' ' + how);
 }
 
 void Watch::collective_failed(const std::string& why) {

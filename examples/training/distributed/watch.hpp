@@ -24,9 +24,9 @@ namespace mma::examples {
 
 struct WatchOptions {
   int64_t rank = 0, world_size = 1;
-  double timeout = 300;      ///< seconds of silence after which a process is given up
-  std::string store_place;   ///< "127.0.0.1:29500"
-  bool store_is_agents = false;  ///< not kept by rank 0
+  double timeout = 300;                                  ///< seconds of silence after which a process is given up
+  std::string store_place;                               ///< "127.0.0.1:29500"
+  bool store_is_agents = false;                          ///< not kept by rank 0
   std::function<void(const std::string& sentence)> end;  ///< ends the process; an empty sentence: without a word
 };
 

@@ -74,8 +74,7 @@ Batch Batches::batch(const at::Tensor& drawn, int64_t epoch, int64_t step) const
 /// batch, and each process takes what is its piece's.
 at::Tensor Batches::augmented(const at::Tensor& drawn, const Piece& piece, int64_t epoch, int64_t step) const {
   const at::Tensor mine = drawn.narrow(1, piece.first, piece.count);
-  at::Tensor result =
-      cropped_and_flipped(split_.images.index_select(0, mine[0]), padding_, mine.narrow(0, 1, 3));
+  at::Tensor result = cropped_and_flipped(split_.images.index_select(0, mine[0]), padding_, mine.narrow(0, 1, 3));
   const int64_t whole = drawn.size(1);
   if (autoaugment_) result = auto_augmented(result, mean_colour_, seed_, epoch, step, piece.first, whole);
   if (cutout_ > 0) {

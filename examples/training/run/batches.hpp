@@ -27,8 +27,8 @@ Piece piece_of(int64_t images, int64_t rank, int64_t processes);
 
 class Batches {
  public:
-  /// Of the images that the data set's train split has, on their device. Of each batch this gives the piece of a process;
-  /// which images a batch has does not depend on how many there are.
+  /// Of the images that the data set's train split has, on their device. Of each batch this gives the piece of a
+  /// process; which images a batch has does not depend on how many there are.
   Batches(const Dataset& dataset, const Settings& settings, int64_t rank = 0, int64_t processes = 1);
 
   int64_t steps_per_epoch() const;
@@ -39,8 +39,8 @@ class Batches {
   /// crops (see drawn_crops). From (seed, epoch, step) alone.
   at::Tensor drawn(int64_t epoch, int64_t step);
 
-  /// The piece of the batch that was drawn for (epoch, step). Where are_of_the_device_alone() nothing but `drawn` decides, and
-  /// nothing waits for the CPU.
+  /// The piece of the batch that was drawn for (epoch, step). Where are_of_the_device_alone() nothing but `drawn`
+  /// decides, and nothing waits for the CPU.
   Batch batch(const at::Tensor& drawn, int64_t epoch, int64_t step) const;
 
   /// False with AutoAugment and Cutout, whose draws are of the CPU at each step.

@@ -17,7 +17,7 @@ struct Position {
   int64_t step = 0;
   double loss_sum = 0;  ///< of the running epoch, see LossSums
   double regularization_sum = 0;
-  double seconds = 0;  ///< spent on the running epoch
+  double seconds = 0;         ///< spent on the running epoch
   int64_t skipped_steps = 0;  ///< of the running epoch, see StepCounts
   double communication_seconds = 0;
 };

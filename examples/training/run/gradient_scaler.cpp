@@ -22,7 +22,8 @@ void GradientScaler::unscale(const std::vector<at::Tensor>& gradients) {
   const c10::NoGradGuard no_grad;
   found_inf_.zero_();
   // As torch.amp: the reciprocal in float64, so that it is exact for a power of two.
-  at::_amp_foreach_non_finite_check_and_unscale_(gradients, found_inf_, scale_.to(at::kDouble).reciprocal().to(at::kFloat));
+  at::_amp_foreach_non_finite_check_and_unscale_(gradients, found_inf_,
+                                                 scale_.to(at::kDouble).reciprocal().to(at::kFloat));
 }
 
 void GradientScaler::update() {

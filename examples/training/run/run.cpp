@@ -570,9 +570,8 @@ int start_run(const Settings& settings, const RunOrder& order, const Trainer& tr
 
 int resume_run(const RunOrder& order, const std::function<void(Settings&)>& change, const Trainer& trainer,
                Progress& progress) {
-  return in_processes(trainer, Settings(), [&](Processes& processes) {
-    return Start(order, trainer, progress, processes).on(change);
-  });
+  return in_processes(trainer, Settings(),
+                      [&](Processes& processes) { return Start(order, trainer, progress, processes).on(change); });
 }
 
 void export_weights(const fs::path& checkpoint, const fs::path& path) {

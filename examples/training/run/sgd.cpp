@@ -45,7 +45,8 @@ void Sgd::update(const Group& group, const std::optional<at::Tensor>& found_inf)
   for (const at::Tensor& parameter : group.parameters) gradients.push_back(parameter.grad());
   const auto update = [&](const auto& learning_rate) {
     at::_fused_sgd_(group.parameters, gradients, group.buffers, group.weight_decay, options_.momentum, learning_rate,
-                    /*dampening=*/0, options_.nesterov, /*maximize=*/false, /*is_first_step=*/false, /*grad_scale=*/{}, found_inf);
+                    /*dampening=*/0, options_.nesterov, /*maximize=*/false, /*is_first_step=*/false, /*grad_scale=*/{},
+                    found_inf);
   };
   learning_rate_on_gpu_.defined() ? update(learning_rate_on_gpu_) : update(learning_rate_);
 }

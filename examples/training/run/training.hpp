@@ -8,8 +8,8 @@
 #include <optional>
 
 #include "support/files/tensor_file.hpp"
-#include "training/models/network.hpp"
 #include "training/distributed/gradient_reducer.hpp"
+#include "training/models/network.hpp"
 #include "training/run/batches.hpp"
 #include "training/run/captured_step.hpp"
 #include "training/run/gradient_scaler.hpp"
@@ -31,7 +31,7 @@ struct LossSums {
 
 /// What the processes' work is measured by, of a running epoch.
 struct StepCounts {
-  int64_t skipped = 0;  ///< steps left out because a gradient in float16 overflowed
+  int64_t skipped = 0;               ///< steps left out because a gradient in float16 overflowed
   double communication_seconds = 0;  ///< in which a process waited for the others, mean over the processes
 };
 
@@ -116,10 +116,10 @@ class Training {
   std::optional<Regularizer<AnyObjective>> regularizer_;
   std::optional<Regularizer<>> all_layers_;  ///< for the report: the same layers in every run
   at::Tensor sums_;
-  LossSums sums_of_all_;                ///< in several processes: of the steps before those in `losses_`
-  std::vector<at::Tensor> losses_;      ///< float64 [2] a step: this process's part of the sums
-  double seconds_counted_ = 0;          ///< of communication, already in counts()
-  double communication_seconds_ = 0;    ///< in counts() from before
+  LossSums sums_of_all_;                    ///< in several processes: of the steps before those in `losses_`
+  std::vector<at::Tensor> losses_;          ///< float64 [2] a step: this process's part of the sums
+  double seconds_counted_ = 0;              ///< of communication, already in counts()
+  double communication_seconds_ = 0;        ///< in counts() from before
   std::unique_ptr<CapturedStep> captured_;  ///< where steps are replayed from a CUDA graph
   at::Tensor captured_drawn_;               ///< what it reads: the draws, where they alone make a batch,
   Batch captured_batch_;                    ///< else the batch
