@@ -7,6 +7,7 @@
 #include <ctime>
 #include <fstream>
 #include <future>
+#include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "mma/version.hpp"
@@ -413,6 +414,18 @@ bool RunFolder::holds_a_run() const {
 
 namespace {
 
+/// While it lives, nothing is written to std::cerr.
+class SilencedErrors {
+ public:
+  explicit SilencedErrors(bool silenced) : before_(silenced ? std::cerr.rdbuf(nullptr) : std::cerr.rdbuf()) {}
+  ~SilencedErrors() { std::cerr.rdbuf(before_); }
+  SilencedErrors(const SilencedErrors&) = delete;
+  SilencedErrors& operator=(const SilencedErrors&) = delete;
+
+ private:
+  std::streambuf* before_;
+};
+
 /// A new run or one that goes on, in this process and in the others that a launcher has started with it.
 class Start {
  public:
@@ -448,7 +461,11 @@ Training Start::made_training(const Settings& settings) {
   if (settings.device == "cuda" && processes_.are_several()) take_own_gpu(processes_.launch());
   check_device(settings);
   use_threads(settings.threads);
-  Dataset dataset = prepared(trainer_.load(settings), settings);
+  const auto load = [&] {
+    const SilencedErrors quiet(!processes_.is_first());  // of what all read, one tells
+    return prepared(trainer_.load(settings), settings);
+  };
+  Dataset dataset = load();
   processes_.meet("data");
   processes_.connect(settings.device);
   return Training(settings, std::move(dataset), trainer_, processes_);
