@@ -191,6 +191,25 @@ TEST_F(LostProcesses, SayWhoHasNotCome) {
   EXPECT_TRUE(outcome.output.starts_with("mma-train: rank 1 has not come within ")) << outcome.output;
 }
 
+/// Two lines of shell make torchrun's variables of those of srun and mpirun.
+TEST(SeveralProcessesByOthers, AreToldTheirRank) {
+  const std::string said = "3 1 8\n";
+  for (const Words& variables : std::vector<Words>{
+           {"SLURM_PROCID=3", "SLURM_LOCALID=1", "SLURM_NTASKS=8"},
+           {"OMPI_COMM_WORLD_RANK=3", "OMPI_COMM_WORLD_LOCAL_RANK=1", "OMPI_COMM_WORLD_SIZE=8"},
+           {"PMI_RANK=3", "MPI_LOCALRANKID=1", "PMI_SIZE=8"}}) {
+    Words words = {"env"};
+    words.insert(words.end(), variables.begin(), variables.end());
+    for (const char* word : {MMA_AS_RANK, "sh", "-c", "echo $RANK $LOCAL_RANK $WORLD_SIZE"}) words.emplace_back(word);
+    const mma::tests::Outcome outcome = mma::tests::outcome_of(words);
+    EXPECT_EQ(outcome.exit_code, 0);
+    EXPECT_EQ(outcome.output, said) << variables[0];
+  }
+  const mma::tests::Outcome alone = mma::tests::outcome_of({MMA_AS_RANK, "echo", "started"});
+  EXPECT_NE(alone.exit_code, 0);
+  EXPECT_NE(alone.output.find("started neither by srun nor by mpirun"), std::string::npos) << alone.output;
+}
+
 TEST_F(SeveralProcesses, SkipAndCountTheSameStepsInFloat16) {
   run(2, words("fp16", 2, {"--precision", "fp16"}));
   const auto history = read_history(folder_ / "fp16");
