@@ -35,7 +35,8 @@ void PlainProgress::epoch(const EpochMetrics& metrics, int64_t epochs, bool regu
   if (!std::isnan(metrics.top1)) line += formatted("  top-1 %.2f %%  top-5 %.2f %%", metrics.top1, metrics.top5);
   line += formatted("  minimal angle %.1f deg  rate %g  ", metrics.angles.mean_minimal_angle(), metrics.learning_rate);
   if (metrics.skipped_steps > 0) {
-    line += formatted("%lld steps skipped  ", static_cast<long long>(metrics.skipped_steps));
+    line += formatted("%lld step%s skipped  ", static_cast<long long>(metrics.skipped_steps),
+                      metrics.skipped_steps == 1 ? "" : "s");
   }
   stream_ << line << duration(metrics.seconds) << std::endl;
 }
