@@ -96,7 +96,7 @@ for rank in 0 1; do
   on $rank env RANK=$rank LOCAL_RANK=0 WORLD_SIZE=2 "$program" "${options[@]}" --epochs 100000 --timeout 3 \
     --out "$folder/pulled" > "$folder/log$rank" 2>&1
 done
-tail -n +1 -f --pid="${started[0]}" "$folder/log0" | grep -q -m 1 '^epoch ' ||
+grep -q -m 1 '^epoch ' < <(tail -n +1 -f --pid="${started[0]}" "$folder/log0") ||
   fail "two hosts did not train: $(cat "$folder"/log[01])"
 ip -n "${hosts[1]}" link set cable down
 wait_for_all
