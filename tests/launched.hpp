@@ -30,12 +30,9 @@ inline int free_port() {
 
 /// What the process of a rank gets.
 inline std::vector<std::string> environment_of(int rank, int processes, int port) {
-  return {"RANK=" + std::to_string(rank),
-          "LOCAL_RANK=" + std::to_string(rank),
-          "WORLD_SIZE=" + std::to_string(processes),
-          "MASTER_ADDR=127.0.0.1",
-          "MASTER_PORT=" + std::to_string(port),
-          "OMP_NUM_THREADS=1"};
+  return {
+      "RANK=" + std::to_string(rank), "LOCAL_RANK=" + std::to_string(rank),  "WORLD_SIZE=" + std::to_string(processes),
+      "MASTER_ADDR=127.0.0.1",        "MASTER_PORT=" + std::to_string(port), "OMP_NUM_THREADS=1"};
 }
 
 #ifdef MMA_HAS_SEVERAL_PROCESSES

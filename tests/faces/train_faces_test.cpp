@@ -145,7 +145,9 @@ TEST_F(TrainFaces, InTwoProcessesIsTheSameTraining) {
   mma::tests::Launched two(2, {MMA_FACES_PROGRAM, "train", "--resume", "--out", at("two")});
   EXPECT_EQ(two.finish(), (std::vector<int>{0, 0})) << two.errors();
   for (size_t epoch = 0; epoch < 3; ++epoch) {
-    const auto figure = [&](const char* run, const char* name) { return history(run).at(epoch).at(name).get<double>(); };
+    const auto figure = [&](const char* run, const char* name) {
+      return history(run).at(epoch).at(name).get<double>();
+    };
     EXPECT_NEAR(figure("two", "loss"), figure("one", "loss"), 1e-3 * figure("one", "loss"));
     EXPECT_NEAR(figure("two", "regularization_loss"), figure("one", "regularization_loss"), 1e-4);
   }

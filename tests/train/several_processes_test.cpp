@@ -26,9 +26,24 @@ class SeveralProcesses : public mma::tests::SeveralProcessesTest {
   SeveralProcesses() { mma::tests::write_tiny_fashion_mnist(folder_ / "data", 44, 20); }
 
   Words words(const std::string& out, int epochs, const Words& more = {}) const {
-    Words words = {MMA_TRAIN_PROGRAM, "--model",  "resnet20", "--dataset", "fashion-mnist",        "--data",
-                   folder_ / "data",  "--batch",  "16",       "--lr",      "0.01",                 "--threads",
-                   "1",               "--epochs", std::to_string(epochs), "--sync-batch-norm", "--out", folder_ / out};
+    Words words = {MMA_TRAIN_PROGRAM,
+                   "--model",
+                   "resnet20",
+                   "--dataset",
+                   "fashion-mnist",
+                   "--data",
+                   folder_ / "data",
+                   "--batch",
+                   "16",
+                   "--lr",
+                   "0.01",
+                   "--threads",
+                   "1",
+                   "--epochs",
+                   std::to_string(epochs),
+                   "--sync-batch-norm",
+                   "--out",
+                   folder_ / out};
     words.insert(words.end(), more.begin(), more.end());
     return words;
   }
@@ -194,10 +209,10 @@ TEST_F(LostProcesses, SayWhoHasNotCome) {
 /// Two lines of shell make torchrun's variables of those of srun and mpirun.
 TEST(SeveralProcessesByOthers, AreToldTheirRank) {
   const std::string said = "3 1 8\n";
-  for (const Words& variables : std::vector<Words>{
-           {"SLURM_PROCID=3", "SLURM_LOCALID=1", "SLURM_NTASKS=8"},
-           {"OMPI_COMM_WORLD_RANK=3", "OMPI_COMM_WORLD_LOCAL_RANK=1", "OMPI_COMM_WORLD_SIZE=8"},
-           {"PMI_RANK=3", "MPI_LOCALRANKID=1", "PMI_SIZE=8"}}) {
+  for (const Words& variables :
+       std::vector<Words>{{"SLURM_PROCID=3", "SLURM_LOCALID=1", "SLURM_NTASKS=8"},
+                          {"OMPI_COMM_WORLD_RANK=3", "OMPI_COMM_WORLD_LOCAL_RANK=1", "OMPI_COMM_WORLD_SIZE=8"},
+                          {"PMI_RANK=3", "MPI_LOCALRANKID=1", "PMI_SIZE=8"}}) {
     Words words = {"env"};
     words.insert(words.end(), variables.begin(), variables.end());
     for (const char* word : {MMA_AS_RANK, "sh", "-c", "echo $RANK $LOCAL_RANK $WORLD_SIZE"}) words.emplace_back(word);

@@ -72,7 +72,7 @@ c10::intrusive_ptr<ProcessGroup> connected_group(const c10::intrusive_ptr<c10d::
 #ifdef MMA_TRAIN_HAS_NCCL
   if (options.device == "cuda") {
     const auto nccl_options = c10d::ProcessGroupNCCL::Options::create();
-    nccl_options->timeout = options.timeout;
+    nccl_options->timeout = 2 * options.timeout;  // the watch is to be first: NCCL's own ends a process with a page
     const auto nccl = c10::make_intrusive<c10d::ProcessGroupNCCL>(below("nccl", store), options.rank,
                                                                   options.world_size, nccl_options);
     group->setBackend(c10::DeviceType::CUDA, ProcessGroup::BackendType::NCCL, nccl);

@@ -212,17 +212,12 @@ Training::Training(const Settings& settings, Dataset dataset, const Trainer& tra
   }
   if (settings.average > 0) average_.emplace(*model_, settings.average);
   if (settings.precision == "fp16") scaler_.emplace(at::Device(settings.device));
-  if (processes.are_several()) reducer_ = std::make_unique<GradientReducer>(parameters_trained(), processes);
+  for (const auto& [name, parameter] : trained_parameters_of(*model_)) trained_parameters_.push_back(parameter);
+  if (processes.are_several()) reducer_ = std::make_unique<GradientReducer>(trained_parameters_, processes);
   all_layers_.emplace(*model_, Options().scope(Scope::All));
   share_state();
   set_sums({});
   set_counts({});
-}
-
-std::vector<at::Tensor> Training::parameters_trained() const {
-  std::vector<at::Tensor> parameters;
-  for (const auto& [name, parameter] : trained_parameters_of(*model_)) parameters.push_back(parameter);
-  return parameters;
 }
 
 int64_t Training::parameter_count() const {
@@ -286,7 +281,7 @@ void Training::learn_piece(const Batch& batch, int64_t images_in_batch) {
   at::Tensor regularization = at::zeros({}, sum.options());
   if (regularizer_) {
     RECORD_USER_SCOPE("mma.regularizer");
-    regularization = regularizer_->loss();
+    regularization = regularizer_->loss().to(sum.device());  // a share without layers is a 0 of the CPU
     loss = loss + regularization;
   }
   if (scaler_) loss = scaler_->scaled(loss);
@@ -303,7 +298,7 @@ void Training::update() {
     sgd_->step();
   } else {
     std::vector<at::Tensor> gradients;
-    for (const at::Tensor& parameter : parameters_trained()) gradients.push_back(parameter.grad());
+    for (const at::Tensor& parameter : trained_parameters_) gradients.push_back(parameter.grad());
     scaler_->unscale(gradients);
     sgd_->step(scaler_->found_inf());
     scaler_->update();

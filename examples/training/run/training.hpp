@@ -99,7 +99,6 @@ class Training {
   /// the loss there: what is averaged, or scaled, is the gradient of both.
   void learn_piece(const Batch& batch, int64_t images_in_batch);
   void update();
-  std::vector<at::Tensor> parameters_trained() const;
   NamedTensors own_state() const;
   std::map<std::string, at::Tensor> regularizer_state() const;
   double own_seconds() const;
@@ -109,6 +108,7 @@ class Training {
   std::optional<Batches> batches_;
   std::shared_ptr<ImageClassifier> model_;
   Processes& processes_;
+  std::vector<at::Tensor> trained_parameters_;
   std::optional<Sgd> sgd_;
   std::unique_ptr<GradientReducer> reducer_;
   std::optional<GradientScaler> scaler_;

@@ -67,9 +67,15 @@ TEST_F(LaunchOfEnvironment, ThatLacksSomethingIsRefusedByName) {
 TEST_F(LaunchOfEnvironment, OutOfItsRangeIsRefusedByName) {
   const std::map<std::string, std::string> sound = {
       {"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "localhost"}, {"MASTER_PORT", "29500"}};
-  for (const auto& [name, value] : std::vector<std::pair<std::string, std::string>>{
-           {"RANK", "2"}, {"RANK", "-1"}, {"RANK", "x"}, {"WORLD_SIZE", "0"}, {"MASTER_PORT", "65536"},
-           {"MASTER_PORT", "29500 "}, {"LOCAL_RANK", "2"}, {"TORCHELASTIC_RESTART_COUNT", "-1"}}) {
+  for (const auto& [name, value] :
+       std::vector<std::pair<std::string, std::string>>{{"RANK", "2"},
+                                                        {"RANK", "-1"},
+                                                        {"RANK", "x"},
+                                                        {"WORLD_SIZE", "0"},
+                                                        {"MASTER_PORT", "65536"},
+                                                        {"MASTER_PORT", "29500 "},
+                                                        {"LOCAL_RANK", "2"},
+                                                        {"TORCHELASTIC_RESTART_COUNT", "-1"}}) {
     clear();
     set(sound);
     set({{name, value}});

@@ -91,8 +91,8 @@ at::Tensor& tensor_of(TensorFile& file, const std::string& name) {
   throw std::out_of_range(name);
 }
 
-/// The same first step with another scale, a power of two that overflows nowhere: what was scaled was unscaled once, the
-/// regularizer's gradient with the rest, which a coefficient of 10 makes the larger part.
+/// The same first step with another scale, a power of two that overflows nowhere: what was scaled was unscaled once,
+/// the regularizer's gradient with the rest, which a coefficient of 10 makes the larger part.
 TEST(Fp16, TheScaleLeavesNoTraceInAStep) {
   Settings settings = fp16_settings();
   settings.coefficient = 10;
