@@ -43,7 +43,7 @@ done
 # --- system packages -------------------------------------------------------------------------------------------------
 
 libtorch_packages="ca-certificates python3-pip"
-packages="$libtorch_packages libcli11-dev nlohmann-json3-dev zlib1g-dev libjpeg-dev libpng-dev coinor-libclp-dev libboost-dev gnuplot-nox fonts-dejavu-core dataset-fashion-mnist curl"
+packages="$libtorch_packages libcli11-dev nlohmann-json3-dev zlib1g-dev libjpeg-dev libpng-dev coinor-libclp-dev libboost-dev libgloo-dev gnuplot-nox fonts-dejavu-core dataset-fashion-mnist curl"
 case $purpose in
   test) packages="$packages libgtest-dev clang" ;;
   bench) packages="$packages libbenchmark-dev" ;;

@@ -3,14 +3,13 @@
 # process group that its user made.
 include(CheckCXXSourceCompiles)
 
+# The headers are older than the gloo in LibTorch: used is what both have. The check links, for it must be there in LibTorch.
 function(_mma_check_gloo)
-  get_target_property(CMAKE_REQUIRED_INCLUDES mma::libtorch INTERFACE_INCLUDE_DIRECTORIES)
+  set(CMAKE_CXX_STANDARD 20)
+  set(CMAKE_REQUIRED_LIBRARIES mma::libtorch)
   set(CMAKE_REQUIRED_DEFINITIONS -DUSE_C10D_GLOO)
-  set(CMAKE_REQUIRED_FLAGS -std=c++20)
-  set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
   check_cxx_source_compiles("#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-    c10::intrusive_ptr<c10d::ProcessGroupGloo::Options> options() { return c10d::ProcessGroupGloo::Options::create(); }"
-                            MMA_HAVE_GLOO)
+    int main() { return c10d::ProcessGroupGloo::createDefaultDevice() == nullptr; }" MMA_HAVE_GLOO)
 endfunction()
 
 if(NOT TARGET mma_gloo)

@@ -114,7 +114,7 @@ class IrNetwork : public EmbeddingNetwork {
     for (Sequential& layer : layers_) hidden = layer->forward(hidden);
     hidden = batch_norm(bn2_, hidden);
     if (dropout_ > 0) hidden = at::dropout(hidden, dropout_, is_training());
-    return features_(fc_(hidden.flatten(1)));
+    return batch_norm(features_, fc_(hidden.flatten(1)));
   }
 
  private:

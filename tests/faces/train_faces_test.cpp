@@ -6,6 +6,7 @@
 #include <random>
 
 #include "../child_process.hpp"
+#include "../launched.hpp"
 #include "../temporary_folder.hpp"
 #include "../training/run/run_files.hpp"
 #include "faces/face_settings.hpp"
@@ -126,6 +127,29 @@ TEST_F(TrainFaces, InterruptedEndsWithTheSameBits) {
     child.finish();
     expect_success({MMA_FACES_PROGRAM, "train", "--resume", "--out", at(out)});
     expect_equal_runs(at("whole"), at(out));
+  }
+}
+
+TEST_F(TrainFaces, InTwoProcessesIsTheSameTraining) {
+  if (!mma::tests::has_several_processes) GTEST_SKIP() << "built without gloo's headers (Debian: libgloo-dev)";
+  // So small a rate that the order of a sum does not grow into another training.
+  const Words longer = {"--epochs", "3", "--lr", "0.0001", "--sync-batch-norm", "--timeout", "30"};
+  expect_success(run_into("one", longer));
+  {
+    mma::tests::Launched two(2, run_into("two", longer));
+    ASSERT_TRUE(two[0].wait_for_line("epoch 1/3")) << two.errors();
+    two[1].send(SIGTERM);
+    EXPECT_EQ(two.finish(), (std::vector<int>{128 + SIGTERM, 128 + SIGTERM})) << two.errors();
+    EXPECT_EQ(two[1].errors(), "");
+  }
+  mma::tests::Launched two(2, {MMA_FACES_PROGRAM, "train", "--resume", "--out", at("two")});
+  EXPECT_EQ(two.finish(), (std::vector<int>{0, 0})) << two.errors();
+  for (size_t epoch = 0; epoch < 3; ++epoch) {
+    const auto figure = [&](const char* run, const char* name) {
+      return history(run).at(epoch).at(name).get<double>();
+    };
+    EXPECT_NEAR(figure("two", "loss"), figure("one", "loss"), 1e-3 * figure("one", "loss"));
+    EXPECT_NEAR(figure("two", "regularization_loss"), figure("one", "regularization_loss"), 1e-4);
   }
 }
 

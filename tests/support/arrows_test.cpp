@@ -1,5 +1,5 @@
 // Where the programs' files may look: to the library's public names, and downwards. support knows no other room,
-// training's data and networks know only support, a program knows no other program.
+// training's data and processes know only support, its networks the processes too, a program knows no other program.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -56,7 +56,8 @@ const std::map<std::string, std::vector<std::string>>& rooms() {
   static const std::map<std::string, std::vector<std::string>> below = {
       {"support/", {"support/"}},
       {"training/data/", {"training/data/", "support/"}},
-      {"training/models/", {"training/models/", "support/"}},
+      {"training/distributed/", {"training/distributed/", "support/"}},
+      {"training/models/", {"training/models/", "training/distributed/", "support/"}},
       {"training/settings/", {"training/settings/", "training/data/", "training/models/", "support/"}},
       {"training/run/", {"training/", "support/"}},
       {"train/", {"train/", "training/", "support/"}},

@@ -293,10 +293,11 @@ at::Tensor edited(const at::Tensor& images, const Edits& edits, const std::vecto
 }
 
 at::Tensor auto_augmented(const at::Tensor& images, const std::vector<int64_t>& fill, uint64_t seed, int64_t epoch,
-                          int64_t step) {
+                          int64_t step, int64_t first, std::optional<int64_t> whole) {
   at::Tensor result = images;
-  for (const Edits& edits : drawn_edits(images.size(0), images.size(3), seed, epoch, step)) {
-    result = edited(result, edits, fill);
+  for (const Edits& edits : drawn_edits(whole.value_or(images.size(0)), images.size(3), seed, epoch, step)) {
+    const auto begin = edits.begin() + first;
+    result = edited(result, Edits(begin, begin + images.size(0)), fill);
   }
   return result;
 }

@@ -62,9 +62,10 @@ std::array<Edits, 2> drawn_edits(int64_t count, int64_t size, uint64_t seed, int
 /// image.
 at::Tensor edited(const at::Tensor& images, const Edits& edits, const std::vector<int64_t>& fill);
 
-/// AutoAugment: both steps of the drawn sub-policies.
+/// AutoAugment: both steps of the drawn sub-policies. Of a piece of a batch of `whole` images, which begins at the
+/// `first`: with what is drawn for them there.
 at::Tensor auto_augmented(const at::Tensor& images, const std::vector<int64_t>& fill, uint64_t seed, int64_t epoch,
-                          int64_t step);
+                          int64_t step, int64_t first = 0, std::optional<int64_t> whole = {});
 
 /// Where squares are cut out: int64 [2, B], the row and the column of their centres, anywhere in the image.
 at::Tensor drawn_centres(int64_t count, int64_t height, int64_t width, uint64_t seed, int64_t epoch, int64_t step);

@@ -18,6 +18,7 @@
 #include <optional>
 #include <vector>
 
+#include "training/distributed/synchronised_norm.hpp"
 #include "training/models/normalisation_loops.hpp"
 
 namespace mma::examples {
@@ -545,6 +546,7 @@ bool is_plain_vector(const at::Tensor& vector, int64_t size) {
 /// Whether the operation is made for this; all else is LibTorch's.
 bool is_fused(const BatchNorm2dImpl& norm, const at::Tensor& images) {
   if (!norm.is_training() || !norm.options.momentum() || !is_plain_image(images)) return false;
+  if (SynchronisedNorm::processes() != nullptr) return false;
   const int64_t channels = images.size(1);
   return channels > 0 && images.numel() > channels && is_plain_vector(norm.weight, channels) &&
          is_plain_vector(norm.bias, channels) && is_plain_vector(norm.running_mean, channels) &&
@@ -562,24 +564,41 @@ at::Tensor fused(BatchNorm2d& norm, const at::Tensor& images, const std::optiona
   return NormalisationNode::apply(images, norm->weight, norm->bias, shortcut, *norm, following);
 }
 
+/// By LibTorch's operation, or over all processes.
+template <typename Norm>
+at::Tensor plain(Norm& norm, const at::Tensor& images) {
+  Processes* processes = norm->is_training() ? SynchronisedNorm::processes() : nullptr;
+  if (processes == nullptr) return norm->forward(images);
+  const NormState state{norm->weight,
+                        norm->bias,
+                        norm->running_mean,
+                        norm->running_var,
+                        norm->num_batches_tracked,
+                        norm->options.momentum().value_or(0),
+                        norm->options.eps()};
+  return synchronised_batch_norm(images, state, *processes);
+}
+
 }  // namespace
 
 at::Tensor batch_norm(BatchNorm2d& norm, const at::Tensor& images) {
-  return is_fused(*norm, images) ? fused(norm, images, {}, Following::Nothing) : norm->forward(images);
+  return is_fused(*norm, images) ? fused(norm, images, {}, Following::Nothing) : plain(norm, images);
 }
 
+at::Tensor batch_norm(torch::nn::BatchNorm1d& norm, const at::Tensor& rows) { return plain(norm, rows); }
+
 at::Tensor batch_norm_relu(BatchNorm2d& norm, const at::Tensor& images) {
-  return is_fused(*norm, images) ? fused(norm, images, {}, Following::Relu) : norm->forward(images).relu_();
+  return is_fused(*norm, images) ? fused(norm, images, {}, Following::Relu) : plain(norm, images).relu_();
 }
 
 at::Tensor batch_norm_add(BatchNorm2d& norm, const at::Tensor& images, const at::Tensor& shortcut) {
   if (is_fused(*norm, images, shortcut)) return fused(norm, images, shortcut, Following::Add);
-  return norm->forward(images).add_(shortcut);
+  return plain(norm, images).add_(shortcut);
 }
 
 at::Tensor batch_norm_add_relu(BatchNorm2d& norm, const at::Tensor& images, const at::Tensor& shortcut) {
   if (is_fused(*norm, images, shortcut)) return fused(norm, images, shortcut, Following::AddRelu);
-  return norm->forward(images).add_(shortcut).relu_();
+  return plain(norm, images).add_(shortcut).relu_();
 }
 
 at::Tensor batch_norm_relu_max_pool(BatchNorm2d& norm, const at::Tensor& images, bool ceil_mode) {
@@ -587,7 +606,7 @@ at::Tensor batch_norm_relu_max_pool(BatchNorm2d& norm, const at::Tensor& images,
   if (is_fused(*norm, images) && images.size(2) >= smallest && images.size(3) >= smallest) {
     return fused(norm, images, {}, ceil_mode ? Following::ReluMaxPoolCeil : Following::ReluMaxPool);
   }
-  return at::max_pool2d(norm->forward(images).relu_(), 2, 2, 0, 1, ceil_mode);
+  return at::max_pool2d(plain(norm, images).relu_(), 2, 2, 0, 1, ceil_mode);
 }
 
 }  // namespace mma::examples

@@ -1,6 +1,7 @@
 // Batch normalisation with what follows it in a network. Where a network is trained in float32 on a CPU, images with
 // channels last, it is one operation that goes over the pictures as few times as can be; elsewhere LibTorch's, one
-// after the other. The modules, what they learn and their running statistics are LibTorch's in both.
+// after the other. The modules, what they learn and their running statistics are LibTorch's in both. While there is a
+// SynchronisedNorm, all of it is over the batches of all processes.
 #pragma once
 
 #include <torch/nn/modules/batchnorm.h>
@@ -9,6 +10,9 @@ namespace mma::examples {
 
 /// norm(images), as everywhere below with images of [B, C, height, width].
 at::Tensor batch_norm(torch::nn::BatchNorm2d& norm, const at::Tensor& images);
+
+/// The same of rows [B, C].
+at::Tensor batch_norm(torch::nn::BatchNorm1d& norm, const at::Tensor& rows);
 
 /// relu(norm(images))
 at::Tensor batch_norm_relu(torch::nn::BatchNorm2d& norm, const at::Tensor& images);

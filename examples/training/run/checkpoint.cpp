@@ -20,6 +20,8 @@ nlohmann::ordered_json to_json(const RunRecord& record) {
   json["loss_sum"] = record.position.loss_sum;
   json["regularization_sum"] = record.position.regularization_sum;
   json["seconds"] = record.position.seconds;
+  json["skipped_steps"] = record.position.skipped_steps;
+  json["communication_seconds"] = record.position.communication_seconds;
   json["history"] = nlohmann::ordered_json::array();
   for (const EpochMetrics& metrics : record.history) json["history"].push_back(to_json(metrics));
   return json;
@@ -43,6 +45,10 @@ Position position_in(const nlohmann::ordered_json& json, const RunRecord& record
   position.loss_sum = finite_number(json, "loss_sum");
   position.regularization_sum = finite_number(json, "regularization_sum");
   position.seconds = finite_number(json, "seconds", 0);
+  if (json.contains("skipped_steps")) {  // older ones do not say
+    position.skipped_steps = whole_number(json, "skipped_steps", 0, position.step);
+    position.communication_seconds = finite_number(json, "communication_seconds", 0);
+  }
   return position;
 }
 
@@ -78,8 +84,12 @@ RunRecord record_from_json(const nlohmann::ordered_json& json) {
 
 }  // namespace
 
+std::string text_of(const RunRecord& record) { return to_json(record).dump(); }
+
+RunRecord record_from_text(const std::string& text) { return record_from_json(parse_ordered_json(text)); }
+
 void write_checkpoint(const std::filesystem::path& path, const RunRecord& record, TensorFile tensors) {
-  tensors.metadata[checkpoint_record_key] = to_json(record).dump();
+  tensors.metadata[checkpoint_record_key] = text_of(record);
   write_tensor_file(path, tensors);
 }
 
@@ -91,7 +101,7 @@ std::optional<RunRecord> record_in(const TensorFile& file, const std::filesystem
   const auto entry = file.metadata.find(checkpoint_record_key);
   if (entry == file.metadata.end()) return std::nullopt;
   try {
-    return record_from_json(parse_ordered_json(entry->second));
+    return record_from_text(entry->second);
   } catch (const BadJson& error) {
     throw UserError(path.string() + ": " + error.about("the record of its run"));
   } catch (const UserError& error) {

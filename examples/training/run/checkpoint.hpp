@@ -17,7 +17,9 @@ struct Position {
   int64_t step = 0;
   double loss_sum = 0;  ///< of the running epoch, see LossSums
   double regularization_sum = 0;
-  double seconds = 0;  ///< spent on the running epoch
+  double seconds = 0;         ///< spent on the running epoch
+  int64_t skipped_steps = 0;  ///< of the running epoch, see StepCounts
+  double communication_seconds = 0;
 };
 
 /// What a checkpoint says beside its tensors.
@@ -38,6 +40,10 @@ inline constexpr const char* checkpoint_average_prefix = "average.";
 
 /// What the run tests: the network's tensors, or their moving average.
 NamedTensors tested_weights(const TensorFile& file, const Settings& settings);
+
+/// The record as it lies in the file, for the processes that do not see it. Throws BadJson or UserError as record_in.
+std::string text_of(const RunRecord& record);
+RunRecord record_from_text(const std::string& text);
 
 /// The record inside a file read by read_tensor_file; empty when mma-train did not write it.
 /// Throws UserError that names the path when the record is damaged.

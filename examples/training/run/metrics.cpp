@@ -72,8 +72,10 @@ nlohmann::ordered_json to_json(const EpochMetrics& metrics) {
   json["pairs_above_0.2"] = metrics.angles.pairs_above;
   nlohmann::ordered_json& angles = json["minimal_angle_degrees"] = nlohmann::ordered_json::object();
   for (const auto& [layer, angle] : metrics.angles.minimal_angles) angles[layer] = angle;
+  json["skipped_steps"] = metrics.skipped_steps;
   json["seconds"] = metrics.seconds;
   json["seconds_per_step"] = metrics.seconds_per_step;
+  json["communication_share"] = metrics.communication_share;
   json["peak_memory_mib"] = metrics.peak_memory_mib;
   json["finished_at"] = metrics.finished_at;
   return json;
@@ -94,11 +96,15 @@ EpochMetrics epoch_metrics_from_json(const nlohmann::ordered_json& json, int64_t
   for (const auto& [layer, angle] : angles.items()) {
     metrics.angles.minimal_angles.emplace_back(layer, number_or_nan(angles, layer, 0, full_turn));
   }
+  if (json.contains("skipped_steps")) metrics.skipped_steps = whole_number(json, "skipped_steps", 0, most);
   metrics.seconds = finite_number(json, "seconds", 0);
   const auto since_0_2 = [&](const char* name) {
     return json.contains(name) ? number_or_nan(json, name, 0) : not_a_number;
   };
   metrics.seconds_per_step = since_0_2("seconds_per_step");
+  if (json.contains("communication_share")) {
+    metrics.communication_share = finite_number(json, "communication_share", 0, 1);
+  }
   metrics.peak_memory_mib = since_0_2("peak_memory_mib");
   if (json.contains("finished_at")) metrics.finished_at = finite_number(json, "finished_at", 0);
   return metrics;
@@ -112,14 +118,15 @@ void write_metrics_csv(std::ostream& stream, const std::vector<EpochMetrics>& hi
       stream << ",minimal_angle_degrees:" << layer;
     }
   }
-  stream << ",seconds,seconds_per_step,peak_memory_mib,finished_at\n";
+  stream << ",skipped_steps,seconds,seconds_per_step,communication_share,peak_memory_mib,finished_at\n";
   for (const EpochMetrics& metrics : history) {
     stream << metrics.epoch << ',' << exact(metrics.learning_rate) << ',' << exact(metrics.loss) << ','
            << exact(metrics.regularization_loss) << ',' << exact(metrics.top1) << ',' << exact(metrics.top5) << ','
            << exact(metrics.angles.mean_nearest_angle) << ',' << metrics.angles.pairs_above;
     for (const auto& [layer, angle] : metrics.angles.minimal_angles) stream << ',' << exact(angle);
-    stream << ',' << exact(metrics.seconds) << ',' << exact(metrics.seconds_per_step) << ','
-           << exact(metrics.peak_memory_mib) << ',' << exact(metrics.finished_at) << '\n';
+    stream << ',' << metrics.skipped_steps << ',' << exact(metrics.seconds) << ',' << exact(metrics.seconds_per_step)
+           << ',' << exact(metrics.communication_share) << ',' << exact(metrics.peak_memory_mib) << ','
+           << exact(metrics.finished_at) << '\n';
   }
 }
 
@@ -137,6 +144,7 @@ std::string event_record(const EpochMetrics& metrics) {
                      {"angles/mean_nearest_degrees", metrics.angles.mean_nearest_angle},
                      {"angles/pairs_above_0.2", static_cast<double>(metrics.angles.pairs_above)},
                      {"cost/seconds_per_step", metrics.seconds_per_step},
+                     {"cost/communication_share", metrics.communication_share},
                      {"cost/peak_memory_mib", metrics.peak_memory_mib}};
   for (const auto& [layer, angle] : metrics.angles.minimal_angles) {
     scalars.emplace_back("minimal_angle_degrees/" + layer, angle);

@@ -54,10 +54,12 @@ struct EpochMetrics {
   double top1 = 0;                 ///< percent of the test images; NaN where there are none
   double top5 = 0;
   AngleSummary angles;
-  double seconds = 0;           ///< of the epoch, evaluation included
-  double seconds_per_step = 0;  ///< of training, mean over the epoch
-  double peak_memory_mib = 0;   ///< so far: of the GPU's allocator, on a CPU of the whole process
-  double finished_at = 0;       ///< seconds since 1970
+  int64_t skipped_steps = 0;       ///< left out because a gradient in float16 overflowed
+  double seconds = 0;              ///< of the epoch, evaluation included
+  double seconds_per_step = 0;     ///< of training, mean over the epoch
+  double communication_share = 0;  ///< of those seconds, in which a process waited for others; 0 for one alone
+  double peak_memory_mib = 0;      ///< so far: of the GPU's allocator, on a CPU of the whole process
+  double finished_at = 0;          ///< seconds since 1970
 };
 
 nlohmann::ordered_json to_json(const EpochMetrics& metrics);

@@ -9,8 +9,8 @@ PrecisionGuard::PrecisionGuard(const std::string& precision, const c10::Device& 
       was_enabled_(at::autocast::is_autocast_enabled(device_)),
       type_before_(at::autocast::get_autocast_dtype(device_)) {
   at::autocast::increment_nesting();
-  at::autocast::set_autocast_dtype(device_, at::kBFloat16);
-  at::autocast::set_autocast_enabled(device_, precision == "bf16");
+  at::autocast::set_autocast_dtype(device_, precision == "fp16" ? at::kHalf : at::kBFloat16);
+  at::autocast::set_autocast_enabled(device_, precision == "bf16" || precision == "fp16");
 }
 
 PrecisionGuard::~PrecisionGuard() {

@@ -1,5 +1,5 @@
-// The number format of a network's convolutions and matrix products: float32, or bfloat16 by LibTorch's autocast, with
-// weights, gradients, normalisation and loss in float32.
+// The number format of a network's convolutions and matrix products: float32, or bfloat16 or float16 by LibTorch's
+// autocast, with weights, gradients, normalisation and loss in float32.
 #pragma once
 
 #include <c10/core/Device.h>

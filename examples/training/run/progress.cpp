@@ -34,6 +34,10 @@ void PlainProgress::epoch(const EpochMetrics& metrics, int64_t epochs, bool regu
   if (regularized) line += formatted("  reg %+.4f", metrics.regularization_loss);
   if (!std::isnan(metrics.top1)) line += formatted("  top-1 %.2f %%  top-5 %.2f %%", metrics.top1, metrics.top5);
   line += formatted("  minimal angle %.1f deg  rate %g  ", metrics.angles.mean_minimal_angle(), metrics.learning_rate);
+  if (metrics.skipped_steps > 0) {
+    line += formatted("%lld step%s skipped  ", static_cast<long long>(metrics.skipped_steps),
+                      metrics.skipped_steps == 1 ? "" : "s");
+  }
   stream_ << line << duration(metrics.seconds) << std::endl;
 }
 

@@ -30,6 +30,14 @@ class Progress {
   virtual void epoch(const EpochMetrics& metrics, int64_t epochs, bool regularized) = 0;
 };
 
+/// Shows nothing: for processes that are not the first.
+class NoProgress : public Progress {
+ public:
+  void say(const std::string&) override {}
+  void step(const StepProgress&) override {}
+  void epoch(const EpochMetrics&, int64_t, bool) override {}
+};
+
 /// A line for each epoch, nothing between.
 class PlainProgress : public Progress {
  public:

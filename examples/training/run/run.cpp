@@ -3,9 +3,11 @@
 #include <ATen/Parallel.h>
 #include <c10/util/StringUtil.h>
 
+#include <csignal>
 #include <ctime>
 #include <fstream>
 #include <future>
+#include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "mma/version.hpp"
@@ -16,12 +18,14 @@
 #include "support/process/error.hpp"
 #include "support/process/interruption.hpp"
 #include "support/process/machine.hpp"
+#include "training/distributed/processes.hpp"
 #include "training/models/weights.hpp"
 #include "training/run/build_info.hpp"
 #include "training/run/device.hpp"
 #include "training/run/run_plots.hpp"
 #include "training/run/training.hpp"
 #include "training/settings/schedule.hpp"
+#include "training/settings/table.hpp"
 
 namespace mma::examples {
 namespace {
@@ -29,7 +33,7 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t gpu_steps_between_looks = 20;  // reading the loss makes the GPU wait
+constexpr int64_t steps_between_looks = 20;  // where reading the loss makes a GPU wait, or other processes
 
 /// False also where the folder may not be read.
 bool is_there(const fs::path& path) {
@@ -48,7 +52,7 @@ std::string percent(double value) {
 /// One run between its start or resumption and its end.
 class Run {
  public:
-  Run(RunOrder order, RunRecord record, Training& training, Progress& progress);
+  Run(RunOrder order, RunRecord record, Training& training, Progress& progress, Processes& processes);
 
   /// What a new run leaves before its first step: killed from now on, it can be resumed.
   void write_beginning();
@@ -75,6 +79,11 @@ class Run {
   int end();
 
   const Settings& settings() const { return record_.settings; }
+  /// Whether a run of several processes is to stop, which all of them know at the same step.
+  bool is_interrupted();
+  /// What several processes train alike is written down by one.
+  bool writes() const { return processes_.is_first(); }
+  bool looks_each_step() const { return settings().device == "cpu" && !processes_.are_several(); }
   bool regularized() const { return settings().regularizer != "none"; }
   int64_t steps_done() const { return record_.position.epoch * training_.steps_per_epoch() + record_.position.step; }
   /// The seconds of the running epoch, also those before a resumption.
@@ -86,6 +95,7 @@ class Run {
   RunRecord record_;
   Training& training_;
   Progress& progress_;
+  Processes& processes_;
   LossSums sums_;
   Clock::time_point counted_until_ = Clock::now();
   Clock::time_point started_ = Clock::now();
@@ -95,20 +105,23 @@ class Run {
   std::future<void> writing_;  ///< last, so that it ends before what it writes
 };
 
-Run::Run(RunOrder order, RunRecord record, Training& training, Progress& progress)
+Run::Run(RunOrder order, RunRecord record, Training& training, Progress& progress, Processes& processes)
     : order_(std::move(order)),
       folder_(order_.folder),
       record_(std::move(record)),
       training_(training),
       progress_(progress),
+      processes_(processes),
       sums_{record_.position.loss_sum, record_.position.regularization_sum},
       steps_at_start_(steps_done()) {
   training_.set_sums(sums_);
+  training_.set_counts({record_.position.skipped_steps, record_.position.communication_seconds});
 }
 
 void Run::write_beginning() {
   save();
-  write_config();
+  if (writes()) write_config();
+  processes_.begin();
 }
 
 void Run::write_config() {
@@ -124,6 +137,7 @@ void Run::write_config() {
     config["test_images"] = training_.dataset().test.labels.size(0);
     config["classes"] = record_.classes;
     config["parameters"] = training_.parameter_count();
+    config["processes"] = processes_.count();
     config["settings"] = to_json(settings());
     stream << config.dump(2) << '\n';
   });
@@ -134,7 +148,8 @@ void Run::say_what_is_trained() {
   progress_.say(c10::str(s.model, " (", training_.parameter_count(), " parameters) on ", s.dataset, ": ",
                          record_.train_images, " training and ", training_.dataset().test.labels.size(0),
                          " test images, batches of ", s.batch, ", seed ", s.seed, ", ", s.device, ", ", s.threads,
-                         s.threads == 1 ? " thread" : " threads"));
+                         s.threads == 1 ? " thread" : " threads",
+                         processes_.are_several() ? c10::str(" in each of ", processes_.count(), " processes") : ""));
   progress_.say((regularized()
                      ? c10::str("regularizer ", s.regularizer, " on ", s.scope, " layers, coefficient ", s.coefficient)
                      : "no regularization") +
@@ -154,6 +169,10 @@ std::string Run::place() const {
 TensorFile Run::snapshot() {
   count_seconds();
   look_at_losses();
+  const StepCounts counts = training_.counts();
+  record_.position.skipped_steps = counts.skipped;
+  record_.position.communication_seconds = counts.communication_seconds;
+  training_.share_buffers();
   if (!training_.weights_are_finite()) {
     throw UserError(c10::str("the weights are no longer finite in ", place(), ": a smaller --lr may help (",
                              folder_.checkpoint().string(), " keeps the last good state)"));
@@ -165,6 +184,7 @@ TensorFile Run::snapshot() {
 
 void Run::save() {
   const TensorFile file = snapshot();
+  if (!writes()) return;
   finish_writing();
   write_checkpoint(folder_.checkpoint(), record_, file);
 }
@@ -172,6 +192,7 @@ void Run::save() {
 /// The files of a finished epoch. The tensors are copied: the next epoch changes them in place.
 void Run::write_beside_the_next_epoch() {
   TensorFile file = snapshot();
+  if (!writes()) return;
   if (settings().device == "cpu") {
     for (auto& [name, tensor] : file.tensors) tensor = tensor.clone();
   }
@@ -221,7 +242,7 @@ void Run::step() {
   training_.step(position.epoch, position.step);
   images_here_ += training_.images_in_step(position.step);
   ++position.step;
-  if (settings().device == "cpu" || position.step % gpu_steps_between_looks == 0) {
+  if (looks_each_step() || position.step % steps_between_looks == 0) {
     look_at_losses();
     show();
   }
@@ -229,12 +250,14 @@ void Run::step() {
   if (every > 0 && position.step % every == 0) save();
 }
 
+bool Run::is_interrupted() { return processes_.any_said(interruption() != 0); }
+
 /// False when interrupted.
 bool Run::train_epoch() {
   images_here_ = 0;
   images_since_ = Clock::now();
   while (record_.position.step < training_.steps_per_epoch()) {
-    if (interruption() != 0) return false;
+    if (is_interrupted()) return false;
     step();
   }
   return true;
@@ -247,6 +270,9 @@ bool Run::finish_epoch() {
   count_seconds();
   EpochMetrics metrics;
   metrics.seconds_per_step = record_.position.seconds / static_cast<double>(training_.steps_per_epoch());
+  const StepCounts counts = training_.counts();
+  metrics.skipped_steps = counts.skipped;
+  metrics.communication_share = std::min(1.0, counts.communication_seconds / record_.position.seconds);
   const std::optional<Hits> hits = training_.evaluate(stopped);
   if (!hits) return false;
   Position& position = record_.position;
@@ -256,7 +282,7 @@ bool Run::finish_epoch() {
   metrics.regularization_loss = sums_.regularization / static_cast<double>(training_.steps_per_epoch());
   metrics.top1 = hits->top1_percent();
   metrics.top5 = hits->top5_percent();
-  metrics.angles = training_.angles();
+  if (writes()) metrics.angles = training_.angles();
   count_seconds();
   metrics.seconds = position.seconds;
   metrics.peak_memory_mib = training_.peak_memory_mib();
@@ -264,6 +290,7 @@ bool Run::finish_epoch() {
   record_.history.push_back(metrics);
   position = Position{.epoch = position.epoch + 1};
   training_.set_sums({});
+  training_.set_counts({});
   write_beside_the_next_epoch();
   progress_.epoch(metrics, settings().epochs, regularized());
   return true;
@@ -291,10 +318,11 @@ int Run::stop() {
   save();
   progress_.say(
       c10::str("interrupted in ", place(), "; to go on: ", record_.program, " --resume --out ", folder_.path.string()));
-  return 128 + interruption();
+  return 128 + std::max(interruption(), processes_.are_several() ? SIGTERM : 0);
 }
 
 int Run::end() {
+  if (!writes()) return 0;
   finish_writing();
   const EpochMetrics& last = record_.history.back();
   if (was_tested(record_.history))
@@ -316,8 +344,9 @@ int Run::end() {
 }
 
 int Run::go_on() {
-  if (!is_there(folder_.config())) write_config();  // the run was killed between its checkpoint and these files
-  if (!record_.history.empty()) {
+  // The run was killed between its checkpoint and these files.
+  if (writes() && !is_there(folder_.config())) write_config();
+  if (writes() && !record_.history.empty()) {
     write_metrics(record_.history);
     write_events(record_.history);
   }
@@ -383,59 +412,183 @@ bool RunFolder::holds_a_run() const {
   return is_there(config()) || is_there(checkpoint()) || is_there(metrics_csv()) || is_there(metrics_jsonl());
 }
 
-int start_run(const Settings& settings, const RunOrder& order, const Trainer& trainer, Progress& progress) {
-  watch_for_interruption();
-  std::unique_ptr<FolderLock> lock = lock_where_there(order.folder.path);
-  refuse_to_replace(order.folder);
+namespace {
+
+/// While it lives, nothing is written to std::cerr.
+class SilencedErrors {
+ public:
+  explicit SilencedErrors(bool silenced) : before_(silenced ? std::cerr.rdbuf(nullptr) : std::cerr.rdbuf()) {}
+  ~SilencedErrors() { std::cerr.rdbuf(before_); }
+  SilencedErrors(const SilencedErrors&) = delete;
+  SilencedErrors& operator=(const SilencedErrors&) = delete;
+
+ private:
+  std::streambuf* before_;
+};
+
+/// A new run or one that goes on, in this process and in the others that a launcher has started with it.
+class Start {
+ public:
+  Start(const RunOrder& order, const Trainer& trainer, Progress& progress, Processes& processes)
+      : order_(order), trainer_(trainer), processes_(processes), progress_(processes.is_first() ? progress : quiet_) {}
+
+  int anew(const Settings& settings);
+  int on(const std::function<void(Settings&)>& change);
+
+ private:
+  struct Loaded {
+    TensorFile file;  ///< rank 0's alone
+    RunRecord record;
+  };
+
+  Loaded loaded(const std::function<void(Settings&)>& change);
+  RunRecord record_of(const Settings& settings, const Training& training) const;
+  void expect_same_run(const RunRecord& record);
+  Training made_training(const Settings& settings);
+  int interrupted_before_its_first_step();
+
+  const RunOrder& order_;
+  const Trainer& trainer_;
+  Processes& processes_;
+  NoProgress quiet_;
+  Progress& progress_;
+  std::unique_ptr<FolderLock> lock_;
+};
+
+/// All wait for the one that reads its data longest, and are connected then.
+Training Start::made_training(const Settings& settings) {
+  processes_.set_timeout(static_cast<double>(settings.timeout));
+  if (settings.device == "cuda" && processes_.are_several()) take_own_gpu(processes_.launch());
   check_device(settings);
   use_threads(settings.threads);
-  Training training(settings, prepared(trainer.load(settings), settings), trainer);
+  const auto load = [&] {
+    const SilencedErrors quiet(!processes_.is_first());  // of what all read, one tells
+    return prepared(trainer_.load(settings), settings);
+  };
+  Dataset dataset = load();
+  processes_.meet("data");
+  processes_.connect(settings.device);
+  return Training(settings, std::move(dataset), trainer_, processes_);
+}
+
+RunRecord Start::record_of(const Settings& settings, const Training& training) const {
   RunRecord record;
-  record.program = trainer.program;
+  record.program = trainer_.program;
   record.settings = settings;
   record.train_images = training.dataset().train.labels.size(0);
   record.classes = training.dataset().classes;
-  if (interruption() != 0) {
-    progress.say("interrupted before its first step: nothing is written");
-    return 128 + interruption();
+  return record;
+}
+
+/// What decides the numbers is rank 0's, and the others must have been started with the same and see as many images.
+void Start::expect_same_run(const RunRecord& record) {
+  const RunRecord first = record_from_text(processes_.shared([&] { return text_of(record); }));
+  for (const OptionRow<Settings>& row : run_options()) {
+    const Given own = value_of(row, record.settings), firsts = value_of(row, first.settings);
+    require(row.of_machine || own == firsts,
+            c10::str(row.name, " is ", text(own), " here and ", text(firsts), " in rank 0: one command line for all"));
   }
-  make_folder(order.folder.path);
-  if (!lock) {
-    lock = std::make_unique<FolderLock>(order.folder.path);
-    refuse_to_replace(order.folder);  // another one may have come and gone while the data were read
+  require(record.settings.of_program == first.settings.of_program,
+          "the options of " + trainer_.program + " are others here than in rank 0: one command line for all");
+  require(first.train_images == record.train_images && first.classes == record.classes,
+          c10::str(record.settings.data, " has ", record.train_images, " training images of ", record.classes,
+                   " classes here, in rank 0 ", first.train_images, " of ", first.classes));
+}
+
+int Start::interrupted_before_its_first_step() {
+  progress_.say("interrupted before its first step: nothing is written");
+  return 128 + std::max(interruption(), processes_.are_several() ? SIGTERM : 0);
+}
+
+int Start::anew(const Settings& settings) {
+  if (processes_.is_first()) {
+    lock_ = lock_where_there(order_.folder.path);
+    refuse_to_replace(order_.folder);
   }
-  Run run(order, record, training, progress);
+  Training training = made_training(settings);
+  const RunRecord record = record_of(settings, training);
+  expect_same_run(record);
+  if (processes_.now_anyone(interruption() != 0)) return interrupted_before_its_first_step();
+  if (processes_.is_first()) {
+    make_folder(order_.folder.path);
+    if (!lock_) {
+      lock_ = std::make_unique<FolderLock>(order_.folder.path);
+      refuse_to_replace(order_.folder);  // another one may have come and gone while the data were read
+    }
+  }
+  Run run(order_, record, training, progress_, processes_);
   run.write_beginning();
   run.say_what_is_trained();
   return run.go_on();
 }
 
-int resume_run(const RunOrder& order, const std::function<void(Settings&)>& change, const Trainer& trainer,
-               Progress& progress) {
-  watch_for_interruption();
-  const std::string checkpoint = order.folder.checkpoint().string();
-  if (!is_there(checkpoint)) throw UserError("there is no run to resume in " + order.folder.path.string());
-  const FolderLock lock(order.folder.path);
-  const TensorFile file = read_tensor_file(checkpoint);
-  std::optional<RunRecord> record = record_in(file, checkpoint);
-  if (!record) throw UserError(checkpoint + " is not a checkpoint of " + trainer.program);
-  check_program(*record, trainer, order);
-  check_own_settings(*record, trainer, checkpoint);
-  const int64_t threads = record->settings.threads;
-  change(record->settings);
-  const Settings& settings = record->settings;
-  check_device(settings);
-  use_threads(settings.threads);
-  Training training(settings, prepared(trainer.load(settings), settings), trainer);
-  check_data(*record, training, checkpoint);
-  training.load_state(file, checkpoint);
+/// Rank 0 reads the checkpoint, which nobody else needs to see.
+Start::Loaded Start::loaded(const std::function<void(Settings&)>& change) {
+  Loaded loaded;
+  const std::string checkpoint = order_.folder.checkpoint().string();
+  const std::string text = processes_.shared([&] {
+    if (!is_there(checkpoint)) throw UserError("there is no run to resume in " + order_.folder.path.string());
+    lock_ = std::make_unique<FolderLock>(order_.folder.path);
+    loaded.file = read_tensor_file(checkpoint);
+    std::optional<RunRecord> record = record_in(loaded.file, checkpoint);
+    if (!record) throw UserError(checkpoint + " is not a checkpoint of " + trainer_.program);
+    check_program(*record, trainer_, order_);
+    check_own_settings(*record, trainer_, checkpoint);
+    loaded.record = *record;
+    return text_of(*record);
+  });
+  if (!processes_.is_first()) loaded.record = record_from_text(text);
+  change(loaded.record.settings);
+  return loaded;
+}
+
+int Start::on(const std::function<void(Settings&)>& change) {
+  const std::string checkpoint = order_.folder.checkpoint().string();
+  int64_t threads = 0;
+  const Loaded loaded = this->loaded([&](Settings& settings) {
+    threads = settings.threads;
+    change(settings);
+  });
+  const Settings& settings = loaded.record.settings;
+  Training training = made_training(settings);
+  check_data(loaded.record, training, checkpoint);
+  if (processes_.is_first()) training.load_state(loaded.file, checkpoint);
+  training.share_state();
   if (settings.threads != threads) {
-    progress.say(c10::str("warning: the run began with --threads ", threads, ", so with ", settings.threads,
-                          " it will not end with the same numbers bit for bit"));
+    progress_.say(c10::str("warning: the run began with --threads ", threads, ", so with ", settings.threads,
+                           " it will not end with the same numbers bit for bit"));
   }
-  Run run(order, *record, training, progress);
+  if (processes_.restarts() > 0) {
+    progress_.say(c10::str("started anew by the launcher (", processes_.restarts(), "): goes on from the checkpoint"));
+  }
+  Run run(order_, loaded.record, training, progress_, processes_);
   run.say_what_is_trained();
   return run.go_on();
+}
+
+/// `together`: what the processes do that a launcher has started, or this one alone.
+int in_processes(const Trainer& trainer, const Settings& settings, const std::function<int(Processes&)>& together) {
+  watch_for_interruption();
+  const std::optional<Launch> launch = launch_of_environment();
+  if (!launch || launch->address.empty()) return together(Processes::alone());
+  Processes processes(*launch, trainer.program, static_cast<double>(settings.timeout));
+  return processes.run([&] { return together(processes); });
+}
+
+}  // namespace
+
+int start_run(const Settings& settings, const RunOrder& order, const Trainer& trainer, Progress& progress) {
+  return in_processes(trainer, settings, [&](Processes& processes) {
+    Start start(order, trainer, progress, processes);
+    // What a launcher has started anew goes on with what it began.
+    return processes.has_begun() ? start.on([](Settings&) {}) : start.anew(settings);
+  });
+}
+
+int resume_run(const RunOrder& order, const std::function<void(Settings&)>& change, const Trainer& trainer,
+               Progress& progress) {
+  return in_processes(trainer, Settings(),
+                      [&](Processes& processes) { return Start(order, trainer, progress, processes).on(change); });
 }
 
 void export_weights(const fs::path& checkpoint, const fs::path& path) {

@@ -35,17 +35,18 @@ void Sgd::set_learning_rate(double learning_rate) {
   if (learning_rate_on_gpu_.defined()) learning_rate_on_gpu_.fill_(learning_rate);
 }
 
-void Sgd::step() {
+void Sgd::step(const std::optional<at::Tensor>& found_inf) {
   const c10::NoGradGuard no_grad;
-  for (const Group& group : groups_) update(group);
+  for (const Group& group : groups_) update(group, found_inf);
 }
 
-void Sgd::update(const Group& group) const {
+void Sgd::update(const Group& group, const std::optional<at::Tensor>& found_inf) const {
   std::vector<at::Tensor> gradients;
   for (const at::Tensor& parameter : group.parameters) gradients.push_back(parameter.grad());
   const auto update = [&](const auto& learning_rate) {
     at::_fused_sgd_(group.parameters, gradients, group.buffers, group.weight_decay, options_.momentum, learning_rate,
-                    /*dampening=*/0, options_.nesterov, /*maximize=*/false, /*is_first_step=*/false);
+                    /*dampening=*/0, options_.nesterov, /*maximize=*/false, /*is_first_step=*/false, /*grad_scale=*/{},
+                    found_inf);
   };
   learning_rate_on_gpu_.defined() ? update(learning_rate_on_gpu_) : update(learning_rate_);
 }

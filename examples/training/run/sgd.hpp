@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <vector>
 
 #include "support/files/tensors.hpp"
@@ -26,7 +27,8 @@ class Sgd {
   void set_learning_rate(double learning_rate);
 
   /// g = gradient + weight_decay * w;  v = momentum * v + g;  w -= rate * (nesterov ? g + momentum * v : v)
-  void step();
+  /// Nothing of it where `found_inf` (float32, one number, on the parameters' device) is there and not 0.
+  void step(const std::optional<at::Tensor>& found_inf = {});
 
   /// Forgets the gradients.
   void zero_grad();
@@ -42,7 +44,7 @@ class Sgd {
     double weight_decay = 0;
   };
 
-  void update(const Group& group) const;
+  void update(const Group& group, const std::optional<at::Tensor>& found_inf) const;
 
   std::vector<Group> groups_;
   NamedTensors momentum_buffers_;

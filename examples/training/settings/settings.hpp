@@ -42,12 +42,14 @@ struct Settings {
   int64_t limit_train = 0;  ///< a random subset of so many training images; 0: all
   int64_t limit_test = 0;   ///< the same for the test images
   std::string device = "cpu";
-  std::string precision = "float32";  ///< or bf16
+  std::string precision = "float32";  ///< or bf16, fp16
   bool channels_last = true;          ///< the order in memory of images, activations and filters
   bool cuda_graph = false;            ///< steps are captured once and replayed
   bool deterministic = false;         ///< refuse operations whose numbers may differ from run to run
   bool cudnn_benchmark = false;       ///< cuDNN tries its algorithms and takes the fastest
   int64_t threads = 1;
+  bool sync_batch_norm = false;  ///< batch normalisation over the batches of all processes
+  int64_t timeout = 300;         ///< seconds of silence after which a process of several is given up
   int64_t checkpoint_steps = 0;  ///< a checkpoint also after each so many steps; 0: at the end of epochs alone
 
   /// What a program has beside these, an object under a name of its own: {"faces": {"scale": 64, ...}}.

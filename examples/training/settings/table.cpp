@@ -300,12 +300,13 @@ void add_run(OptionRows<Settings>& rows) {
        .allowed = Choices{"cpu", "cuda"}});
   add({.name = "--precision",
        .type = "NAME",
-       .help = "Of convolutions and matrix products: float32 (default), bf16 (autocast; the weights,\n"
-               "their gradients, the loss and the regularizer stay in float32)",
+       .help = "Of convolutions and matrix products: float32 (default), bf16 or fp16 (autocast; the weights,\n"
+               "their gradients, the loss and the regularizer stay in float32; with fp16 the loss is scaled,\n"
+               "and a step whose gradients overflow is left out)",
        .key = "precision",
        .member = &Settings::precision,
        .for_evaluation = true,
-       .allowed = Choices{"float32", "bf16"}});
+       .allowed = Choices{"float32", "bf16", "fp16"}});
   add({.name = "--channels-last",
        .help = "Keep a pixel's channels side by side in memory (default on a CPU, where it measured 1.1 to\n"
                "1.3 times as fast for ResNet20 and VGG11, and with bf16; not measured on a GPU)",
@@ -327,6 +328,21 @@ void add_run(OptionRows<Settings>& rows) {
        .key = "cudnn_benchmark",
        .member = &Settings::cudnn_benchmark,
        .of_machine = true,
+       .is_newer = true});
+  add({.name = "--sync-batch-norm",
+       .help = "In several processes: normalise over the whole batch, not over each process's piece of it",
+       .key = "sync_batch_norm",
+       .member = &Settings::sync_batch_norm,
+       .is_newer = true});
+  add({.name = "--timeout",
+       .type = "SECONDS",
+       .help = "In several processes: end all where one gives no sign of life or does not go on for so long\n"
+               "(default: 300)",
+       .key = "timeout",
+       .member = &Settings::timeout,
+       .on_resume = may_change,
+       .of_machine = true,
+       .allowed = Range::at_least(1, 86'400),
        .is_newer = true});
   add({.name = "--cuda-graph",
        .help = "With --device cuda: capture the step in a CUDA graph and replay it (default wherever a\n"

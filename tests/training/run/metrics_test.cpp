@@ -25,8 +25,10 @@ EpochMetrics example_metrics() {
   metrics.angles.minimal_angles = {{"conv1", 41.5}, {"fc", 80}};
   metrics.angles.mean_nearest_angle = 75.5;
   metrics.angles.pairs_above = 12;
+  metrics.skipped_steps = 2;
   metrics.seconds = 1.5;
   metrics.seconds_per_step = 0.25;
+  metrics.communication_share = 0.125;
   metrics.peak_memory_mib = 100;
   metrics.finished_at = 1.8e9;
   return metrics;
@@ -93,9 +95,9 @@ TEST(Metrics, CsvIsExactAndHasSecondsAndMemoryLast) {
   EXPECT_EQ(
       text.str(),
       "epoch,learning_rate,loss,regularization_loss,top1_percent,top5_percent,mean_nearest_angle_degrees,"
-      "pairs_above_0.2,minimal_angle_degrees:conv1,minimal_angle_degrees:fc,seconds,seconds_per_step,peak_memory_mib,"
-      "finished_at\n"
-      "3,0.01,0.30000000000000004,-0.5,62.5,97.25,75.5,12,41.5,80,1.5,0.25,100,1.8e+09\n");
+      "pairs_above_0.2,minimal_angle_degrees:conv1,minimal_angle_degrees:fc,skipped_steps,seconds,seconds_per_step,"
+      "communication_share,peak_memory_mib,finished_at\n"
+      "3,0.01,0.30000000000000004,-0.5,62.5,97.25,75.5,12,41.5,80,2,1.5,0.25,0.125,100,1.8e+09\n");
 }
 
 TEST(Metrics, JsonLinesReadBackTheSame) {
@@ -103,12 +105,12 @@ TEST(Metrics, JsonLinesReadBackTheSame) {
   metrics.angles.minimal_angles.emplace_back("none", std::numeric_limits<double>::quiet_NaN());
   std::ostringstream text;
   write_metrics_jsonl(text, {metrics});
-  EXPECT_EQ(
-      text.str(),
-      "{\"epoch\":3,\"learning_rate\":0.01,\"loss\":0.30000000000000004,\"regularization_loss\":-0.5,"
-      "\"top1_percent\":62.5,\"top5_percent\":97.25,\"mean_nearest_angle_degrees\":75.5,\"pairs_above_0.2\":12,"
-      "\"minimal_angle_degrees\":{\"conv1\":41.5,\"fc\":80.0,\"none\":null},\"seconds\":1.5,\"seconds_per_step\":0.25,"
-      "\"peak_memory_mib\":100.0,\"finished_at\":1800000000.0}\n");
+  EXPECT_EQ(text.str(),
+            "{\"epoch\":3,\"learning_rate\":0.01,\"loss\":0.30000000000000004,\"regularization_loss\":-0.5,"
+            "\"top1_percent\":62.5,\"top5_percent\":97.25,\"mean_nearest_angle_degrees\":75.5,\"pairs_above_0.2\":12,"
+            "\"minimal_angle_degrees\":{\"conv1\":41.5,\"fc\":80.0,\"none\":null},\"skipped_steps\":2,\"seconds\":1.5,"
+            "\"seconds_per_step\":0.25,\"communication_share\":0.125,\"peak_memory_mib\":100.0,\"finished_at\":"
+            "1800000000.0}\n");
   const EpochMetrics again = epoch_metrics_from_json(nlohmann::ordered_json::parse(text.str()), metrics.epoch);
   std::ostringstream second;
   write_metrics_jsonl(second, {again});

@@ -12,12 +12,12 @@
 
 namespace mma::tests {
 
-/// metrics.csv without its last four columns: seconds, seconds a step, memory, date.
+/// metrics.csv without its last five columns: seconds, seconds a step, share of communication, memory, date.
 inline std::string metrics_without_seconds(const std::filesystem::path& run) {
   std::istringstream csv(read_bytes(run / "metrics.csv"));
   std::string text;
   for (std::string line; std::getline(csv, line);) {
-    for (int column = 0; column < 4; ++column) line.erase(line.rfind(','));
+    for (int column = 0; column < 5; ++column) line.erase(line.rfind(','));
     text += line + "\n";
   }
   return text;
@@ -31,9 +31,11 @@ inline nlohmann::json record_of(const std::filesystem::path& checkpoint) {
 inline nlohmann::json record_without_seconds(const std::filesystem::path& run) {
   nlohmann::json record = record_of(run / "checkpoint.safetensors");
   record.erase("seconds");
+  record.erase("communication_seconds");
   record.erase("settings");
   for (auto& epoch : record["history"]) {
-    for (const char* key : {"seconds", "seconds_per_step", "peak_memory_mib", "finished_at"}) epoch.erase(key);
+    for (const char* key : {"seconds", "seconds_per_step", "communication_share", "peak_memory_mib", "finished_at"})
+      epoch.erase(key);
   }
   return record;
 }
