@@ -58,7 +58,8 @@ const std::map<std::string, std::vector<std::string>>& rooms() {
       {"training/data/", {"training/data/", "support/"}},
       {"training/distributed/", {"training/distributed/", "support/"}},
       {"training/models/", {"training/models/", "training/distributed/", "support/"}},
-      {"training/settings/", {"training/settings/", "training/data/", "training/models/", "support/"}},
+      {"training/settings/",
+       {"training/settings/", "training/data/", "training/distributed/", "training/models/", "support/"}},
       {"training/run/", {"training/", "support/"}},
       {"train/", {"train/", "training/", "support/"}},
       {"faces/", {"faces/", "training/", "support/"}},
@@ -67,6 +68,7 @@ const std::map<std::string, std::vector<std::string>>& rooms() {
       {"reproduce/", {"reproduce/", "training/", "support/"}},
       {"quickstart/", {}},
       {"own_objective/", {}},
+      {"distributed/", {}},
   };
   return below;
 }

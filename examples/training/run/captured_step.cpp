@@ -51,8 +51,6 @@ struct CapturedStep::Implementation {
   int64_t steps = 0;
 };
 
-bool cuda_graphs_are_built_in() { return true; }
-
 CapturedStep::CapturedStep(const c10::Device& device) : implementation_(std::make_unique<Implementation>(device)) {}
 
 void CapturedStep::run(const std::function<void()>& step) {
@@ -72,8 +70,6 @@ int64_t CapturedStep::steps_without_the_cpu() const {
 #else
 
 struct CapturedStep::Implementation {};
-
-bool cuda_graphs_are_built_in() { return false; }
 
 CapturedStep::CapturedStep(const c10::Device&) { TORCH_CHECK(false, "mma-train was built without CUDA graphs"); }
 

@@ -1,5 +1,5 @@
 // A training step captured in a CUDA graph: the CPU makes one launch a step instead of hundreds. Where LibTorch or its
-// headers have no CUDA this is built too, and cuda_graphs_are_built_in() is false.
+// headers have no CUDA this is built too, and its constructor throws; settings/capturable.hpp says which it is.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -11,8 +11,6 @@
 namespace mma::examples {
 
 /// Whether this program was compiled with CUDA's headers and LibTorch's CUDA half.
-bool cuda_graphs_are_built_in();
-
 class CapturedStep {
  public:
   /// Makes a stream of its own the current one while it lives: the default stream cannot be captured.

@@ -3,7 +3,7 @@
 #include <torch/cuda.h>
 
 #include "support/process/error.hpp"
-#include "training/run/captured_step.hpp"
+#include "training/settings/capturable.hpp"
 
 namespace mma::examples {
 

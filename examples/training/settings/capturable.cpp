@@ -21,6 +21,14 @@ bool draws_random_numbers(AnyObjective objective) {
 
 }  // namespace
 
+bool cuda_graphs_are_built_in() {
+#ifdef MMA_TRAIN_HAS_CUDA_GRAPHS
+  return true;
+#else
+  return false;
+#endif
+}
+
 std::string why_not_captured(const Settings& settings) {
   if (settings.regularizer != "none" &&
       draws_random_numbers(objective_named(settings.regularizer, "--regularizer").make(settings.seed))) {

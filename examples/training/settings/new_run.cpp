@@ -10,7 +10,6 @@
 #include "training/data/datasets.hpp"
 #include "training/distributed/launch.hpp"
 #include "training/models/networks.hpp"
-#include "training/run/captured_step.hpp"
 #include "training/settings/capturable.hpp"
 #include "training/settings/schedule.hpp"
 

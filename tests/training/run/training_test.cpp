@@ -12,6 +12,7 @@
 #include "tiny_training.hpp"
 #include "training/models/networks.hpp"
 #include "training/run/precision.hpp"
+#include "training/settings/capturable.hpp"
 
 namespace mma::examples {
 namespace {
