@@ -1,9 +1,9 @@
-// Every reader of what others wrote, under libFuzzer: MMA_FUZZ_TARGET names the one. A sentence for the user (UserError) is
-// the right answer to bytes that are no file of the kind; everything else that is thrown, undefined behaviour, and more
-// time or memory than a file of that size may take is a finding. fuzz.sh builds and runs it.
+// Every reader of what others wrote, under libFuzzer: MMA_FUZZ_TARGET names the one. A sentence for the user
+// (UserError) is the right answer to bytes that are no file of the kind; everything else that is thrown, undefined
+// behaviour, and more time or memory than a file of that size may take is a finding. fuzz.sh builds and runs it.
 #include <ATen/Parallel.h>
-#include <mma/options.hpp>
 #include <unistd.h>
+#include <mma/options.hpp>
 
 #include <cstdlib>
 #include <filesystem>
