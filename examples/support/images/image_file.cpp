@@ -243,7 +243,9 @@ std::optional<std::string> decode_pgm(std::string_view bytes, Pixels& pixels) {
     return "its header is not a width, a height and a largest value from 1 to 255";
   }
   char message[200];
-  if (!make_room(pixels, height, width, 1, static_cast<int64_t>(bytes.size()), message, sizeof message)) return message;
+  constexpr int64_t few = 1 << 16;  // of which a sentence can say how many are there
+  const int64_t most_pixels = few + static_cast<int64_t>(bytes.size());
+  if (!make_room(pixels, height, width, 1, most_pixels, message, sizeof message)) return message;
   if (!plain) rest.remove_prefix(std::min<size_t>(1, rest.size()));  // the one white space behind the header
   for (size_t i = 0; i < pixels.values.size(); ++i) {
     int64_t value = -1;
