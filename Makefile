@@ -66,7 +66,7 @@ check-sanitize:
 	ctest --preset sanitize-threads --parallel $(JOBS)
 
 fuzz:
-	@prefix=$$(cmake/bootstrap.sh --for test) && CMAKE_PREFIX_PATH="$$prefix" JOBS=$(JOBS) tests/fuzz/fuzz.sh "$(TARGET)" $(SECONDS)
+	@prefix=$$(cmake/bootstrap.sh --for fuzz) && CMAKE_PREFIX_PATH="$$prefix" JOBS=$(JOBS) tests/fuzz/fuzz.sh "$(TARGET)" $(SECONDS)
 
 packages:
 	@failed=; for package in conan conda cps debian vcpkg; do packaging/$$package/try.sh || failed="$$failed $$package"; done; \
