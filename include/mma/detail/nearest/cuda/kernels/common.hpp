@@ -128,11 +128,12 @@ inline constexpr KernelText common_text(__FILE__, __LINE__, R"mma(
     }
   }
 
-  inline int matrix_of_row(const Pass& pass, long long row) {
+  // The matrix in which the row, unit or chunk `which` lies: the last whose first one is not beyond it.
+  inline int matrix_of(const Pass& pass, long long PassMatrix::*first, long long which) {
     int low = 0, high = pass.matrix_count;
     while (high - low > 1) {
       const int middle = (low + high) / 2;
-      (pass.matrices[middle].first_row <= row ? low : high) = middle;
+      (pass.matrices[middle].*first <= which ? low : high) = middle;
     }
     return low;
   }
@@ -153,15 +154,20 @@ inline constexpr KernelText common_text(__FILE__, __LINE__, R"mma(
     double norm;
   };
 
-  inline OwnRow own_row(const Pass& pass, long long place) {
+  inline OwnRow own_row(const Pass& pass, const PassMatrix& matrix, int index) {
     OwnRow own;
-    own.matrix = pass.matrices + matrix_of_row(pass, place);
-    own.place = place;
-    own.index = static_cast<int>(place - own.matrix->first_row);
-    own.data = row_data(*own.matrix, own.index);
-    own.aligned = is_aligned(*own.matrix);
-    own.norm = pass.norms[place];
+    own.matrix = &matrix;
+    own.place = matrix.first_row + index;
+    own.index = index;
+    own.data = row_data(matrix, index);
+    own.aligned = is_aligned(matrix);
+    own.norm = pass.norms[own.place];
     return own;
+  }
+
+  inline OwnRow own_row(const Pass& pass, long long place) {
+    const PassMatrix& matrix = pass.matrices[matrix_of(pass, &PassMatrix::first_row, place)];
+    return own_row(pass, matrix, static_cast<int>(place - matrix.first_row));
   }
 
   // A column and the angle to it: between the rows, and the one that decides.

@@ -106,7 +106,7 @@ inline constexpr KernelText decide_text(__FILE__, __LINE__, R"mma(
     pass.angles[own.place] = none ? 0.0 : choice.angle;
   }
 
-  KERNEL void __launch_bounds__(row_threads) mma_decide(Pass pass) {
+  KERNEL void __launch_bounds__(row_threads, 6) mma_decide(Pass pass) {
     constexpr int warps = row_threads / 32;
     __shared__ int is_near[warps];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;

@@ -16,17 +16,11 @@ inline constexpr KernelText gradient_text(__FILE__, __LINE__, R"mma(
   };
 
   inline GradientRow gradient_row(const Pass& pass, const PassMatrix& matrix, int index) {
-    const long long place = matrix.first_row + index;
     GradientRow row;
-    row.own.matrix = &matrix;
-    row.own.data = row_data(matrix, index);
-    row.own.place = place;
-    row.own.index = index;
-    row.own.aligned = is_aligned(matrix);
-    row.own.norm = pass.norms[place];
-    const int begin = pass.choosers_begin[place];
+    row.own = own_row(pass, matrix, index);
+    const int begin = pass.choosers_begin[row.own.place];
     row.choosers = pass.choosers + matrix.first_row + begin;
-    row.entries = 1 + pass.choosers_end[place] - begin;
+    row.entries = 1 + pass.choosers_end[row.own.place] - begin;
     return row;
   }
 
@@ -142,18 +136,9 @@ inline constexpr KernelText gradient_text(__FILE__, __LINE__, R"mma(
     }
   }
 
-  inline int matrix_of_chunk(const Pass& pass, long long chunk) {
-    int low = 0, high = pass.matrix_count;
-    while (high - low > 1) {
-      const int middle = (low + high) / 2;
-      (pass.matrices[middle].first_chunk <= chunk ? low : high) = middle;
-    }
-    return low;
-  }
-
   KERNEL void __launch_bounds__(row_threads, 5) mma_gradient(Pass pass, GradientTargets targets) {
     const long long chunk = pass.matrices[targets.first_matrix].first_chunk + blockIdx.x;
-    const int m = matrix_of_chunk(pass, chunk);
+    const int m = matrix_of(pass, &PassMatrix::first_chunk, chunk);
     const PassMatrix& matrix = pass.matrices[m];
     const int chunks = (matrix.dimension + gradient_chunk - 1) / gradient_chunk;
     const int index = static_cast<int>((chunk - matrix.first_chunk) / chunks);

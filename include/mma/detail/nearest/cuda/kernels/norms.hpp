@@ -41,7 +41,7 @@ inline constexpr KernelText norms_text(__FILE__, __LINE__, R"mma(
     if (row >= pass.rows) {
       return;
     }
-    const PassMatrix& matrix = pass.matrices[matrix_of_row(pass, row)];
+    const PassMatrix& matrix = pass.matrices[matrix_of(pass, &PassMatrix::first_row, row)];
     const double norm = row_norm(row_data(matrix, static_cast<int>(row - matrix.first_row)), matrix.dimension,
                                  is_aligned(matrix), lane);
     if (lane == 0) {

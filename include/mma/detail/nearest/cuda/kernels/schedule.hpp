@@ -19,15 +19,6 @@ inline constexpr KernelText schedule_text(__FILE__, __LINE__, R"mma(
     return static_cast<int>(((unit + 1) * pass.search_blocks + pass.units - 1) / pass.units - 1);
   }
 
-  inline int matrix_of_unit(const Pass& pass, long long unit) {
-    int low = 0, high = pass.matrix_count;
-    while (high - low > 1) {
-      const int middle = (low + high) / 2;
-      (pass.matrices[middle].first_unit <= unit ? low : high) = middle;
-    }
-    return low;
-  }
-
   // Some slabs of a tile. tile_begin: the tile's first unit; first_block to last_block have pieces of it.
   struct Piece {
     PassMatrix matrix;
@@ -47,7 +38,7 @@ inline constexpr KernelText schedule_text(__FILE__, __LINE__, R"mma(
   // From a unit to the end of its tile or of the block's stretch.
   inline Piece piece_from(const Pass& pass, long long unit, long long stretch_end) {
     Piece piece;
-    piece.matrix = pass.matrices[matrix_of_unit(pass, unit)];
+    piece.matrix = pass.matrices[matrix_of(pass, &PassMatrix::first_unit, unit)];
     const int slabs = slabs_of(piece.matrix);
     const long long tile = (unit - piece.matrix.first_unit) / slabs;
     piece.tile = piece.matrix.waves * pass.search_blocks + tile;
