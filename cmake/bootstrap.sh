@@ -6,7 +6,7 @@
 #   bootstrap.sh [--for demo|test|bench|fuzz|lint|docs|library] [--newest | --python-readers | --python]
 #
 # --for demo    what the programs need (default); --for test: GoogleTest as well; --for bench: Google Benchmark;
-#               --for fuzz: clang with its sanitizers
+#               --for fuzz: clang with its sanitizers and LLVM's coverage
 # --for lint    the headers' LibTorch, clang-format, clang-tidy and shellcheck; --for docs: doxygen alone, prints nothing
 # --for library LibTorch alone
 # --newest      prints the folder of LibTorch 2.15.0 instead, for the consumer test
@@ -47,7 +47,7 @@ libtorch_packages="ca-certificates python3-pip"
 packages="$libtorch_packages libcli11-dev nlohmann-json3-dev zlib1g-dev libjpeg-dev libpng-dev coinor-libclp-dev libboost-dev libgloo-dev gnuplot-nox fonts-dejavu-core dataset-fashion-mnist curl"
 case $purpose in
   test) packages="$packages libgtest-dev clang" ;;
-  fuzz) packages="$packages clang libclang-rt-dev" ;;
+  fuzz) packages="$packages clang libclang-rt-dev llvm" ;;
   bench) packages="$packages libbenchmark-dev" ;;
   # Versions by name: another clang-format would format otherwise, another clang-tidy find other things.
   lint) packages="$libtorch_packages clang-format-14 clang-tidy-14 shellcheck" ;;

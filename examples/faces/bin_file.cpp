@@ -3,10 +3,9 @@
 #include <c10/util/StringUtil.h>
 
 #include <algorithm>
-#include <fstream>
 #include <optional>
-#include <system_error>
 
+#include "support/files/file_contents.hpp"
 #include "support/files/numpy_pickle.hpp"
 #include "support/process/error.hpp"
 
@@ -15,18 +14,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Kind = PickleValue::Kind;
-
-std::string bytes_of_file(const fs::path& path) {
-  std::error_code error;
-  const bool is_file = fs::is_regular_file(path, error);
-  std::ifstream stream(path, std::ios::binary);
-  if (!is_file || !stream) throw UserError(path.string() + " cannot be read; expected a .bin file of insightface");
-  std::string bytes(fs::file_size(path), '\0');
-  if (!stream.read(bytes.data(), static_cast<std::streamsize>(bytes.size()))) {
-    throw UserError(path.string() + " could not be read to its end");
-  }
-  return bytes;
-}
 
 bool is_list(const PickleValue& value) { return value.is(Kind::List) || value.is(Kind::Tuple); }
 
@@ -61,7 +48,7 @@ std::optional<std::vector<bool>> truths_of(const PickleValue& value) {
 
 }  // namespace
 
-BinFile::BinFile(const fs::path& path) : name_(path.string()), pickle_(bytes_of_file(path), names_of_arrays(), name_) {
+BinFile::BinFile(const fs::path& path) : name_(path.string()), pickle_(contents_of(path), names_of_arrays(), name_) {
   const PickleValue& root = pickle_.root();
   if (!is_list(root) || root.items.size() != 2 || !is_list(*root.items[0])) {
     fail("is a pickle of something else; expected a list of images and a list that says which pairs are the same");

@@ -5,11 +5,12 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
-#include <fstream>
 #include <optional>
+#include <sstream>
 #include <string_view>
 #include <utility>
 
+#include "support/files/file_contents.hpp"
 #include "support/images/image_folder.hpp"
 #include "support/process/error.hpp"
 #include "support/terminal/terminal.hpp"
@@ -20,6 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t most_pairs = 10'000'000;
+constexpr uint64_t most_bytes = uint64_t{1} << 30;
 
 using Words = std::vector<std::string>;
 
@@ -59,9 +61,7 @@ int64_t folds_of(const std::vector<ImagePair>& pairs) {
 
 class Reader {
  public:
-  explicit Reader(const fs::path& path) : path_(path.string()), stream_(path) {
-    if (!stream_ || fs::is_directory(path)) throw UserError(path_ + " cannot be read; expected LFW's pairs.txt");
-  }
+  explicit Reader(const fs::path& path) : path_(path.string()), stream_(contents_of(path, most_bytes)) {}
 
   PairsFile read() {
     next_line();
@@ -161,7 +161,7 @@ class Reader {
   }
 
   std::string path_;
-  std::ifstream stream_;
+  std::istringstream stream_;
   int64_t line_ = 0;
   bool commas_ = false;
   Words words_;

@@ -2,10 +2,10 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
-#include <fstream>
 
 #include "reproduce/gather_report.hpp"
 #include "support/files/atomic_file.hpp"
+#include "support/files/file_contents.hpp"
 #include "support/files/json.hpp"
 #include "support/process/error.hpp"
 #include "support/terminal/options.hpp"
@@ -44,9 +44,8 @@ std::string command_of(int argc, char** argv) {
 
 /// Of an earlier gathering, which a new one replaces.
 bool is_ours(const fs::path& json) {
-  std::ifstream stream(json);
   try {
-    const nlohmann::ordered_json read = parse_ordered_json({std::istreambuf_iterator<char>(stream), {}});
+    const nlohmann::ordered_json read = parse_ordered_json(contents_of(json));
     return word(read, "program") == "mma-reproduce gather";
   } catch (const BadJson&) {
     return false;

@@ -5,11 +5,10 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <fstream>
-#include <iterator>
 #include <limits>
 #include <map>
 
+#include "support/files/file_contents.hpp"
 #include "support/process/error.hpp"
 
 namespace mma::examples {
@@ -89,9 +88,7 @@ class MetricsCsv {
   }
 
   void read_lines() {
-    std::ifstream stream(file_, std::ios::binary);
-    const std::string text{std::istreambuf_iterator<char>(stream), {}};
-    if (!stream) throw UserError(file_.string() + " cannot be read");
+    const std::string text = contents_of(file_);
     for (size_t begin = 0; begin < text.size();) {
       const size_t end = text.find('\n', begin);
       line_ = lines_.size();

@@ -11,12 +11,12 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
-#include <fstream>
 #include <optional>
 #include <regex>
 #include <string_view>
 
 #include "support/files/atomic_file.hpp"
+#include "support/files/file_contents.hpp"
 #include "support/process/error.hpp"
 
 namespace mma::examples {
@@ -31,19 +31,6 @@ constexpr int64_t most_numbers = int64_t{1} << 28;  // 2 GB of points: more is a
 
 [[noreturn]] void refuse(const fs::path& path, const std::string& what) {
   throw UserError(path.string() + ": " + what);
-}
-
-std::string contents_of(const fs::path& path) {
-  constexpr size_t most_bytes = size_t{8} * most_numbers;
-  std::ifstream stream(path, std::ios::binary);
-  if (!stream || fs::is_directory(path)) throw UserError("cannot read the points in " + path.string());
-  std::string contents;
-  std::vector<char> chunk(size_t{1} << 20);
-  while (stream.read(chunk.data(), std::ssize(chunk)), stream.gcount() > 0) {  // a pipe does not say how much it holds
-    contents.append(chunk.data(), static_cast<size_t>(stream.gcount()));
-    if (contents.size() > most_bytes) refuse(path, c10::str("it holds more than ", most_bytes, " bytes"));
-  }
-  return contents;
 }
 
 // --- text: a line is a comment, a heading or numbers
@@ -417,7 +404,7 @@ PointsFormat points_format(const std::string& name, const fs::path& path) {
 }
 
 at::Tensor read_points(const fs::path& path, const PointsShape& asked) {
-  const std::string contents = contents_of(path);
+  const std::string contents = contents_of(path, uint64_t{8} * most_numbers);
   const at::Tensor points =
       contents.starts_with(npy_magic) ? read_npy(path, contents) : TextReader(path, asked).read(contents);
   check_points(path, points);

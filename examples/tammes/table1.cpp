@@ -4,9 +4,7 @@
 
 #include <array>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
-#include <iterator>
 #include <map>
 #include <mma/angles.hpp>
 #include <mma/in_threads.hpp>
@@ -15,6 +13,7 @@
 #include <thread>
 
 #include "support/files/atomic_file.hpp"
+#include "support/files/file_contents.hpp"
 #include "support/files/folder_lock.hpp"
 #include "support/files/json.hpp"
 #include "support/process/error.hpp"
@@ -69,10 +68,10 @@ struct Cell {
 class Cells {
  public:
   explicit Cells(const fs::path& folder) : path_(folder / "table1-cells.json") {
-    std::ifstream stream(path_);
-    if (!stream) return;
+    std::error_code ignored;
+    if (!fs::exists(path_, ignored)) return;
     try {
-      cells_ = parse_ordered_json({std::istreambuf_iterator<char>(stream), {}});
+      cells_ = parse_ordered_json(contents_of(path_));
     } catch (const BadJson& error) {
       refuse(error.about("it"));
     }

@@ -1,15 +1,30 @@
 #!/usr/bin/env bash
-# Fuzzes one of mma's readers, or all of them one after another, and says what came of it in a line of Markdown each:
+# Fuzzes one of mma's readers, or all of them, and says what came of it in a line of Markdown each:
 #
-#   fuzz.sh [TARGET|all] [SECONDS]      without a target: their names
+#   fuzz.sh [TARGET|all] [SECONDS]      without a target: their names. JOBS readers at a time (default: one a core)
 #
-# Built by the preset "fuzz" (clang, libFuzzer, AddressSanitizer, UndefinedBehaviorSanitizer). Seeds are our own small
-# files (seeds.py); what is found to be new is kept in build-fuzz/corpus/TARGET, so that a later run goes on from there.
+# Built by the preset "fuzz" (clang, libFuzzer, AddressSanitizer, UndefinedBehaviorSanitizer, llvm-cov). Seeds are our own
+# small files (seeds.py); what is found to be new is kept in build-fuzz/corpus/TARGET, so that a later run goes on from
+# there. Lines covered are those of the reader's own source files that all inputs found so far have run.
 # A finding (a crash, more than 10 s, more than 2 GiB) ends with 1; its input is named and lies in build-fuzz/findings/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 build='build-fuzz'
 program=$build/bin/mma_fuzz
+
+# The files that hold a reader, below examples/ unless they begin with include/.
+declare -A sources=(
+  [bin]='faces/bin_file.cpp support/files/numpy_pickle.cpp' [checkpoint]='training/run/checkpoint.cpp'
+  [cifar-binary]='training/data/cifar.cpp' [cifar-python]='training/data/cifar.cpp support/files/numpy_pickle.cpp'
+  [command-line]='training/settings/run_arguments.cpp training/settings/new_run.cpp'
+  [config]='training/settings/settings.cpp' [features]='faces/features_file.cpp' [gzip]='training/data/data_files.cpp'
+  [idx]='training/data/fashion_mnist.cpp' [jpeg]='support/images/image_decoding.cpp' [metrics]='reproduce/metrics_csv.cpp'
+  [pairs]='faces/pairs_file.cpp' [pattern]='include/mma/options.hpp' [pgm]='support/images/image_decoding.cpp'
+  [pickle]='support/files/unpickler.cpp' [png]='support/images/image_decoding.cpp' [points]='tammes/points_file.cpp'
+  [safetensors]='support/files/safetensors.cpp support/files/tensor_file.cpp support/files/json.cpp'
+  [tiny-imagenet]='training/data/tiny_imagenet.cpp'
+  [weights]='support/files/weights_file.cpp support/files/torch_save_file.cpp support/files/pickled_tensors.cpp support/files/state_dict.cpp'
+)
 
 say() { echo "fuzz.sh: $*" >&2; }
 
@@ -21,21 +36,36 @@ build_program() {
 
 names() { { MMA_FUZZ_TARGET='' "$program" 2>&1 || true; } | sed -n 's/.*expected one of //p'; }
 
+# run TARGET LIBFUZZER_WORDS...   LibTorch is not built with AddressSanitizer: containers that cross its border stay unchecked.
+run() {
+  MMA_FUZZ_TARGET=$1 LSAN_OPTIONS=suppressions=tests/sanitize/leaks.supp:print_suppressions=0 OMP_NUM_THREADS=1 \
+    ASAN_OPTIONS=detect_container_overflow=0:allocator_may_return_null=1 "$program" "${@:2}"
+}
+
+# Of its source files, what part of the lines all inputs together have run: "87 %".
+lines_covered() {
+  local target=$1 profile=$build/$1.profraw file files=()
+  for file in ${sources[$target]}; do
+    case $file in include/*) files+=("$file") ;; *) files+=("examples/$file") ;; esac
+  done
+  LLVM_PROFILE_FILE=$profile run "$target" "$build/corpus/$target" "$build/seeds/$target" -runs=0 > /dev/null 2>&1 || true
+  llvm-profdata merge -sparse "$profile" -o "$build/$target.profdata"
+  llvm-cov report "$program" -instr-profile="$build/$target.profdata" "${files[@]}" 2> /dev/null |
+    awk '$1 == "TOTAL" { printf "%d %%", $10 }'
+}
+
 # fuzz TARGET SECONDS
 fuzz() {
   local target=$1 seconds=$2 corpus=$build/corpus/$1 findings=$build/findings log=$build/$1.log found=0
-  mkdir -p "$findings"
+  mkdir -p "$findings" "$corpus"
   python3 tests/fuzz/seeds.py "$target" "$build/seeds/$target"
-  mkdir -p "$corpus"
-  # LibTorch is not built with AddressSanitizer, so containers that cross its border cannot be checked.
-  MMA_FUZZ_TARGET=$target LSAN_OPTIONS=suppressions=tests/sanitize/leaks.supp:print_suppressions=0 ASAN_OPTIONS=detect_container_overflow=0:allocator_may_return_null=1 OMP_NUM_THREADS=1 \
-    "$program" "$corpus" "$build/seeds/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 \
-    -use_value_profile=0 -print_final_stats=1 -artifact_prefix="$findings/$target-" > "$log" 2>&1 || found=1
-  awk -v target="$target" -v seconds="$seconds" '
+  LLVM_PROFILE_FILE=/dev/null run "$target" "$corpus" "$build/seeds/$target" -max_total_time="$seconds" -timeout=10 \
+    -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 -artifact_prefix="$findings/$target-" > "$log" 2>&1 || found=1
+  awk -v target="$target" -v seconds="$seconds" -v covered="$(lines_covered "$target")" '
     / cov: / { for (i = 1; i < NF; ++i) { if ($i == "cov:") cov = $(i + 1); if ($i == "ft:") ft = $(i + 1); if ($i == "corp:") corpus = $(i + 1) } }
     /stat::number_of_executed_units/ { runs = $2 }
     /stat::peak_rss_mb/ { memory = $2 }
-    END { printf "| %s | %s | %d | %s | %s | %s | %s |\n", target, seconds, runs, cov, ft, corpus, memory }' "$log"
+    END { printf "| %s | %s | %d | %s | %s | %s | %s | %s |\n", target, seconds, runs, cov, ft, covered, corpus, memory }' "$log"
   if [ "$found" = 1 ]; then
     say "$target: $(grep -m1 -E 'ERROR|SUMMARY|runtime error|terminate' "$log" || echo failed); see $log"
     grep -o "Test unit written to .*" "$log" >&2 || true
@@ -44,17 +74,23 @@ fuzz() {
 }
 
 main() {
-  local target=${1:-} seconds=${2:-60} failed=0 one
+  local target=${1:-} seconds=${2:-60} failed=0 running=0 one
   build_program
   if [ -z "$target" ]; then
     names
     return
   fi
-  echo "| reader | seconds | executions | edges | features | corpus, files/bytes | peak MiB |"
-  echo "|---|---:|---:|---:|---:|---:|---:|"
+  echo "| reader | seconds | executions | edges | features | lines covered | corpus, files/bytes | peak MiB |"
+  echo "|---|---:|---:|---:|---:|---:|---:|---:|"
   for one in $([ "$target" = all ] && names || echo "$target"); do
-    fuzz "$one" "$seconds" || failed=1
+    if [ "$running" -ge "${JOBS:-$(nproc)}" ]; then
+      wait -n || failed=1
+      running=$((running - 1))
+    fi
+    fuzz "$one" "$seconds" &
+    running=$((running + 1))
   done
+  for ((; running > 0; --running)); do wait -n || failed=1; done
   return $failed
 }
 

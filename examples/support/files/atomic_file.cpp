@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
+#include <regex>
 #include <streambuf>
 #include <string>
 
@@ -17,8 +19,6 @@ namespace mma::examples {
 namespace {
 
 namespace fs = std::filesystem;
-
-Descriptor opened(const fs::path& path, int flags) { return Descriptor(::open(path.c_str(), flags | O_CLOEXEC, 0666)); }
 
 /// A stream buffer over a file descriptor that keeps the reason of the first failed write, which std::filebuf hides.
 class DescriptorBuffer : public std::streambuf {
@@ -95,6 +95,13 @@ fs::path temporary_path(const fs::path& path) {
   throw UserError("cannot write " + path.string() + ": " + std::strerror(error));
 }
 
+int sync(const Descriptor& file) {
+  int result = 0;
+  do result = ::fsync(file.number());
+  while (result != 0 && errno == EINTR);
+  return result;
+}
+
 void write_and_sync(const fs::path& path, Descriptor& file, const std::function<void(std::ostream&)>& write) {
   DescriptorBuffer buffer(file.number());
   std::ostream stream(&buffer);
@@ -106,13 +113,13 @@ void write_and_sync(const fs::path& path, Descriptor& file, const std::function<
     if (buffer.error() == 0) throw;
   }
   if (buffer.error() != 0) fail(path, buffer.error());
-  if (::fsync(file.number()) != 0 || !file.close()) fail(path, errno);
+  if (sync(file) != 0 || !file.close()) fail(path, errno);
 }
 
 /// Makes the new name last through a power cut. Some file systems cannot sync a folder and say EINVAL: nothing to do.
 void sync_folder(const fs::path& path) {
   const Descriptor folder = opened(folder_of(path), O_RDONLY | O_DIRECTORY);
-  if (!folder.is_open() || (::fsync(folder.number()) != 0 && errno != EINVAL)) fail(path, errno);
+  if (!folder.is_open() || (sync(folder) != 0 && errno != EINVAL)) fail(path, errno);
 }
 
 }  // namespace
@@ -128,6 +135,18 @@ void write_atomically(const fs::path& path, const std::function<void(std::ostrea
   if (::rename(temporary.path.c_str(), path.c_str()) != 0) fail(path, errno);
   temporary.kept = true;
   sync_folder(path);
+}
+
+void remove_unfinished_files(const fs::path& folder) {
+  const std::regex temporary("\\..+\\.([0-9]{1,9})\\.tmp");
+  std::error_code ignored;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().filename().string();
+    std::smatch writer;
+    if (!std::regex_match(name, writer, temporary) || !entry.is_regular_file(ignored)) continue;
+    const bool lives = ::kill(std::stoi(writer[1]), 0) == 0 || errno != ESRCH;
+    if (!lives) fs::remove(entry.path(), ignored);
+  }
 }
 
 void write_atomically(const fs::path& path, const std::string& text) {

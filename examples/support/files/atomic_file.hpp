@@ -14,4 +14,8 @@ namespace mma::examples {
 void write_atomically(const std::filesystem::path& path, const std::function<void(std::ostream&)>& write);
 void write_atomically(const std::filesystem::path& path, const std::string& text);
 
+/// Removes from a folder what write_atomically had begun to write there when its process was killed. Of a process that
+/// lives nothing.
+void remove_unfinished_files(const std::filesystem::path& folder);
+
 }  // namespace mma::examples

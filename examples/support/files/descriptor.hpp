@@ -1,8 +1,11 @@
 // An open file by its number.
 #pragma once
 
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <filesystem>
 #include <utility>
 
 namespace mma::examples {
@@ -28,5 +31,14 @@ class Descriptor {
  private:
   int number_;
 };
+
+/// The system's open(), again where a signal has interrupted it. Where it fails, errno says why.
+inline Descriptor opened(const std::filesystem::path& path, int flags) {
+  constexpr int for_all_that_the_users_mask_lets = 0666;
+  int number = -1;
+  do number = ::open(path.c_str(), flags | O_CLOEXEC, for_all_that_the_users_mask_lets);
+  while (number < 0 && errno == EINTR);
+  return Descriptor(number);
+}
 
 }  // namespace mma::examples

@@ -10,6 +10,7 @@
 #include <iostream>
 #include <sstream>
 
+#include "support/files/atomic_file.hpp"
 #include "support/process/error.hpp"
 
 namespace mma::examples {
@@ -70,7 +71,7 @@ FolderLock::FolderLock(const fs::path& folder) : FolderLock(folder, lock_by_syst
 
 FolderLock::FolderLock(const fs::path& folder, const LockFile& lock_file) : path_(lock_in(folder)) {
   do {
-    file_ = Descriptor(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666));
+    file_ = opened(path_, O_RDWR | O_CREAT | O_NOFOLLOW);
     if (!file_.is_open()) throw UserError("cannot write into " + folder.string() + ": " + std::strerror(errno));
     const int why = lock_file(file_.number());
     if (is_held(why)) refuse(folder, file_);
@@ -80,6 +81,7 @@ FolderLock::FolderLock(const fs::path& folder, const LockFile& lock_file) : path
     }
   } while (!is_at(path_, file_));
   write_holder(file_);
+  remove_unfinished_files(folder);
 }
 
 FolderLock::~FolderLock() {
@@ -87,7 +89,7 @@ FolderLock::~FolderLock() {
 }
 
 std::optional<std::string> holder_of(const fs::path& folder) {
-  const Descriptor file(::open(lock_in(folder).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  const Descriptor file = opened(lock_in(folder), O_RDWR | O_NOFOLLOW);
   struct flock whole = {};
   whole.l_type = F_WRLCK;
   whole.l_whence = SEEK_SET;

@@ -14,7 +14,7 @@ namespace mma::examples {
 /// on the file .lock in the folder, which it releases however the holder ends; what a killed one leaves of the file
 /// holds nobody up. Programs that the holder starts do not keep it. Across machines it holds where the file system's
 /// locks do (NFS as it is usually mounted). Where a file system has none, one line on stderr says that nothing keeps
-/// others out.
+/// others out. What a killed holder had only begun to write is removed.
 class FolderLock {
  public:
   /// Tries to lock an open file: 0, or what errno says.

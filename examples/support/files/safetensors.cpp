@@ -43,7 +43,7 @@ struct HeaderEntry {
 
 class Reader {
  public:
-  Reader(std::istream& stream, uint64_t size, const std::string& name) : stream_(stream), size_(size), name_(name) {}
+  Reader(const SeekableFile& file, const std::string& name) : file_(file), size_(file.size()), name_(name) {}
 
   TensorFile read() {
     TensorFile file;
@@ -70,15 +70,13 @@ class Reader {
  private:
   [[noreturn]] void fail(const std::string& what) const { throw UserError(name_ + ": " + what); }
 
-  void read_bytes(void* bytes, uint64_t count) {
-    if (!stream_.read(static_cast<char*>(bytes), static_cast<std::streamsize>(count))) {
-      fail("could not be read to its end");
-    }
+  void read_bytes(uint64_t position, void* bytes, uint64_t count) const {
+    if (file_.read(position, bytes, count) != count) fail("could not be read to its end");
   }
 
   Header header() {
     std::string start(length_bytes, '\0');
-    read_bytes(start.data(), length_bytes);
+    read_bytes(0, start.data(), length_bytes);
     const uint64_t length = header_length(start);
     if (length > longest_header) fail("its safetensors header is longer than the 100 MB that the format allows");
     if (length > size_ - length_bytes) {
@@ -87,7 +85,7 @@ class Reader {
     }
     data_start_ = length_bytes + length;
     std::string text(length, '\0');
-    read_bytes(text.data(), length);
+    read_bytes(length_bytes, text.data(), length);
     Header json = parse(text);
     if (!json.is_object()) fail("its safetensors header is not a JSON object");
     return json;
@@ -175,12 +173,11 @@ class Reader {
   at::Tensor tensor(const HeaderEntry& entry) {
     const bool is_bool = entry.element->type == c10::ScalarType::Bool;
     at::Tensor tensor = at::empty(entry.shape, is_bool ? c10::ScalarType::Byte : entry.element->type);
-    stream_.seekg(static_cast<std::streamoff>(data_start_ + entry.begin));
-    read_bytes(tensor.data_ptr(), entry.end - entry.begin);
+    read_bytes(data_start_ + entry.begin, tensor.data_ptr(), entry.end - entry.begin);
     return is_bool ? at::ne(tensor, 0) : tensor;  // a byte that is neither 0 nor 1 is no bool of C++
   }
 
-  std::istream& stream_;
+  const SeekableFile& file_;
   uint64_t size_;
   std::string name_;
   uint64_t data_start_ = 0;
@@ -232,9 +229,7 @@ bool looks_like_safetensors(const std::string& start) {
   return start.size() > length_bytes && start[length_bytes] == '{' && header_length(start) <= longest_header;
 }
 
-TensorFile read_safetensors(std::istream& stream, uint64_t size, const std::string& name) {
-  return Reader(stream, size, name).read();
-}
+TensorFile read_safetensors(const SeekableFile& file, const std::string& name) { return Reader(file, name).read(); }
 
 void write_safetensors(std::ostream& stream, const TensorFile& file) {
   std::vector<Output> outputs;

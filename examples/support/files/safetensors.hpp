@@ -2,10 +2,10 @@
 // Programs use tensor_file.hpp, which also knows the other formats.
 #pragma once
 
-#include <istream>
 #include <ostream>
 #include <string>
 
+#include "support/files/file_contents.hpp"
 #include "support/files/tensors.hpp"
 
 namespace mma::examples {
@@ -13,8 +13,8 @@ namespace mma::examples {
 /// True for the first bytes of a safetensors file, whole or truncated.
 bool looks_like_safetensors(const std::string& start);
 
-/// Reads a file of `size` bytes. UserError's sentences begin with `name`.
-TensorFile read_safetensors(std::istream& stream, uint64_t size, const std::string& name);
+/// UserError's sentences begin with `name`.
+TensorFile read_safetensors(const SeekableFile& file, const std::string& name);
 
 /// Throws UserError for a tensor that the format cannot hold.
 void write_safetensors(std::ostream& stream, const TensorFile& file);

@@ -1,13 +1,10 @@
 #include "support/files/tensor_file.hpp"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <iterator>
 #include <set>
 
 #include "support/files/atomic_file.hpp"
+#include "support/files/file_contents.hpp"
 #include "support/files/json.hpp"
 #include "support/files/safetensors.hpp"
 #include "support/files/torch_save_file.hpp"
@@ -18,23 +15,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::ifstream open_regular_file(const fs::path& path) {
+SeekableFile open_regular_file(const fs::path& path) {
   std::error_code ignored;
   if (fs::exists(path, ignored) && !fs::is_regular_file(path, ignored)) {
     throw UserError(path.string() + ": is not a file; expected a file of weights");
   }
-  std::ifstream stream(path, std::ios::binary);
-  if (!stream) throw UserError("cannot read " + path.string() + ": " + std::strerror(errno));
-  return stream;
-}
-
-std::string first_bytes(std::ifstream& stream) {
-  std::string bytes(64, '\0');
-  stream.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  bytes.resize(static_cast<size_t>(stream.gcount()));
-  stream.clear();
-  stream.seekg(0);
-  return bytes;
+  return SeekableFile(path);
 }
 
 /// Safetensors has no dictionaries, but names with dots.
@@ -73,12 +59,12 @@ bool looks_like_onnx(const fs::path& path, const std::string& start) {
 }
 
 /// {"weight_map": {tensor: file}} of a model in several files; the files' names, "" when this is none.
-std::string files_of_index(std::istream& stream, uint64_t size) {
+std::string files_of_index(const fs::path& path) {
   constexpr uint64_t longest = 64 << 20;
-  if (size > longest) return "";
+  if (fs::file_size(path) > longest) return "";
   nlohmann::json index;
   try {
-    index = parse_json({std::istreambuf_iterator<char>(stream), {}});
+    index = parse_json(contents_of(path, longest));
   } catch (const BadJson&) {
     return "";
   }
@@ -94,14 +80,14 @@ std::string files_of_index(std::istream& stream, uint64_t size) {
   return text;
 }
 
-[[noreturn]] void refuse(const fs::path& path, const std::string& start, std::istream& stream) {
+[[noreturn]] void refuse(const fs::path& path, const std::string& start) {
   const auto fail = [&](const std::string& what) { throw UserError(path.string() + ": " + what); };
   if (start.empty()) fail("is empty; expected a file of weights");
   if (start.starts_with("version https://git-lfs.github.com/spec/")) {
     fail("is a pointer of Git LFS and not the file itself; `git lfs pull` fetches it");
   }
   if (start.front() == '{') {
-    const std::string files = files_of_index(stream, fs::file_size(path));
+    const std::string files = files_of_index(path);
     if (!files.empty()) fail("is the index of a model in several files; expected one of them: " + files);
   }
   if (looks_like_onnx(path, start)) {
@@ -111,17 +97,27 @@ std::string files_of_index(std::istream& stream, uint64_t size) {
 }
 
 TensorFile read_any(const fs::path& path, const std::string& key) {
-  std::ifstream stream = open_regular_file(path);
-  const std::string start = first_bytes(stream);
-  if (start.starts_with("PK\x03\x04")) return read_torch_save_file(path, key);
-  if (looks_like_legacy_torch_save(start)) return read_legacy_torch_save_file(path, key);
-  if (!looks_like_safetensors(start)) refuse(path, start, stream);
-  TensorFile file = read_safetensors(stream, fs::file_size(path), path.string());
+  const SeekableFile source = open_regular_file(path);
+  const std::string start = source.read(0, 64);
+  if (start.starts_with("PK\x03\x04")) return read_torch_save_file(source, path.string(), key);
+  if (looks_like_legacy_torch_save(start)) return read_legacy_torch_save_file(source, path.string(), key);
+  if (!looks_like_safetensors(start)) refuse(path, start);
+  TensorFile file = read_safetensors(source, path.string());
   if (!key.empty() && is_checkpoint(file)) {
     throw UserError(path.string() + ": --key " + key + ": is a checkpoint of mma-train, which needs no key");
   }
   if (!key.empty() && key != ".") take_under(file, key, path);
   return file;
+}
+
+/// A file that is too large for this machine is not damaged.
+TensorFile read_as_far_as_memory_goes(const fs::path& path, const std::string& key) {
+  try {
+    return read_any(path, key);
+  } catch (const std::exception& error) {
+    if (const auto shortage = memory_shortage(error)) throw UserError(path.string() + ": " + *shortage);
+    throw;
+  }
 }
 
 /// Names go into tables and JSON.
@@ -137,7 +133,7 @@ bool is_printable(const std::string& name) {
 }  // namespace
 
 TensorFile read_tensor_file(const fs::path& path, const std::string& key) {
-  TensorFile file = read_any(path, key);
+  TensorFile file = read_as_far_as_memory_goes(path, key);
   const auto check = [&](const auto& entry) {
     if (!is_printable(entry.first)) {
       throw UserError(path.string() + ": names a tensor with bytes that are not printable text; expected UTF-8");

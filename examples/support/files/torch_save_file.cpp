@@ -5,9 +5,9 @@
 #include <caffe2/serialize/inline_container.h>
 
 #include <algorithm>
-#include <cstring>
-#include <fstream>
+#include <exception>
 #include <map>
+#include <memory>
 
 #include "support/files/pickled_tensors.hpp"
 #include "support/files/state_dict.hpp"
@@ -34,6 +34,32 @@ TensorFile tensors_of(const PickledTensors& pickled, TensorMaker maker) {
   }
   return file;
 }
+
+/// A file as LibTorch's reader of archives takes it, which cannot tell a file that ends from one that the system fails
+/// to read. Nothing may be thrown through it.
+class ZipSource : public caffe2::serialize::ReadAdapterInterface {
+ public:
+  explicit ZipSource(const SeekableFile& file) : file_(file) {}
+
+  size_t size() const override { return file_.size(); }
+
+  size_t read(uint64_t position, void* bytes, size_t count, const char* /*what*/) const override {
+    try {
+      return file_.read(position, bytes, count);
+    } catch (...) {
+      failure_ = std::current_exception();
+      return 0;
+    }
+  }
+
+  void rethrow_failure() const {
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+ private:
+  const SeekableFile& file_;
+  mutable std::exception_ptr failure_;
+};
 
 class ZipReader {
  public:
@@ -93,8 +119,7 @@ class ZipReader {
 /// - and for each key the number of its elements and their bytes.
 class LegacyReader {
  public:
-  explicit LegacyReader(const std::filesystem::path& path)
-      : name_(path.string()), size_(std::filesystem::file_size(path)), stream_(path, std::ios::binary) {}
+  LegacyReader(const SeekableFile& file, std::string name) : file_(file), size_(file.size()), name_(std::move(name)) {}
 
   TensorFile read(const std::string& key) {
     constexpr uint64_t longest_head = 1 << 16;
@@ -119,10 +144,7 @@ class LegacyReader {
 
   void read_bytes(uint64_t begin, void* bytes, uint64_t count) {
     if (begin > size_ || count > size_ - begin) fail("is truncated; expected a whole file of torch.save");
-    stream_.seekg(static_cast<std::streamoff>(begin));
-    if (!stream_.read(static_cast<char*>(bytes), static_cast<std::streamsize>(count))) {
-      fail("could not be read to its end");
-    }
+    if (file_.read(begin, bytes, count) != count) fail("could not be read to its end");
   }
 
   std::unique_ptr<Pickle> next_pickle(uint64_t longest) {
@@ -178,9 +200,9 @@ class LegacyReader {
     return storage;
   }
 
-  std::string name_;
+  const SeekableFile& file_;
   uint64_t size_;
-  std::ifstream stream_;
+  std::string name_;
   uint64_t position_ = 0;
   std::map<std::string, Place, std::less<>> places_;
 };
@@ -192,15 +214,20 @@ bool looks_like_legacy_torch_save(const std::string& start) {
   return start.starts_with("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19");
 }
 
-TensorFile read_torch_save_file(const std::filesystem::path& path, const std::string& key) try {
-  PyTorchStreamReader zip(path.string());
-  return ZipReader(zip, std::filesystem::file_size(path), path.string()).read(key);
-} catch (const c10::Error&) {
-  throw UserError(path.string() + ": is truncated or damaged; expected a whole zip file of torch.save");
+TensorFile read_torch_save_file(const SeekableFile& file, const std::string& name, const std::string& key) {
+  const auto source = std::make_shared<ZipSource>(file);
+  try {
+    PyTorchStreamReader zip(source);
+    return ZipReader(zip, file.size(), name).read(key);
+  } catch (const c10::Error& error) {
+    source->rethrow_failure();
+    if (memory_shortage(error)) throw;
+    throw UserError(name + ": is truncated or damaged; expected a whole zip file of torch.save");
+  }
 }
 
-TensorFile read_legacy_torch_save_file(const std::filesystem::path& path, const std::string& key) {
-  return LegacyReader(path).read(key);
+TensorFile read_legacy_torch_save_file(const SeekableFile& file, const std::string& name, const std::string& key) {
+  return LegacyReader(file, name).read(key);
 }
 
 }  // namespace mma::examples

@@ -3,9 +3,9 @@
 // others.
 #pragma once
 
-#include <filesystem>
 #include <string>
 
+#include "support/files/file_contents.hpp"
 #include "support/files/tensors.hpp"
 
 namespace mma::examples {
@@ -13,8 +13,8 @@ namespace mma::examples {
 /// True for the first bytes of the format that torch.save wrote before PyTorch 1.6, which is no zip.
 bool looks_like_legacy_torch_save(const std::string& start);
 
-/// See read_tensor_file.
-TensorFile read_torch_save_file(const std::filesystem::path& path, const std::string& key);
-TensorFile read_legacy_torch_save_file(const std::filesystem::path& path, const std::string& key);
+/// See read_tensor_file. UserError's sentences begin with `name`.
+TensorFile read_torch_save_file(const SeekableFile& file, const std::string& name, const std::string& key);
+TensorFile read_legacy_torch_save_file(const SeekableFile& file, const std::string& name, const std::string& key);
 
 }  // namespace mma::examples

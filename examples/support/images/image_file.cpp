@@ -13,12 +13,12 @@
 #include <csetjmp>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <optional>
 #include <vector>
 
 #include <jpeglib.h>  // after <cstdio>, which it does not include itself
 
+#include "support/files/file_contents.hpp"
 #include "support/process/error.hpp"
 #include "support/terminal/terminal.hpp"
 
@@ -305,17 +305,7 @@ at::Tensor decoded_as(const Format& format, std::string_view bytes, int64_t chan
   return planes(pixels, channels);
 }
 
-std::string bytes_of(const fs::path& path) {
-  constexpr uintmax_t largest_file = uintmax_t{1} << 30;
-  std::error_code error;
-  const uintmax_t size = fs::file_size(path, error);
-  if (error) throw UserError(c10::str(path, " cannot be read: ", error.message()));
-  if (size > largest_file) throw UserError(c10::str(path, " holds ", size, " bytes, too many for an image"));
-  std::string bytes(size, '\0');
-  std::ifstream file(path, std::ios::binary);
-  if (!file.read(bytes.data(), static_cast<std::streamsize>(size))) throw UserError(c10::str(path, " cannot be read"));
-  return bytes;
-}
+constexpr uint64_t largest_file = uint64_t{1} << 30;
 
 }  // namespace
 
@@ -328,7 +318,7 @@ at::Tensor decode_image(std::string_view bytes, int64_t channels, const std::str
 }
 
 at::Tensor read_image(const fs::path& path, int64_t channels) {
-  return decode_image(bytes_of(path), channels, c10::str(path));
+  return decode_image(contents_of(path, largest_file), channels, c10::str(path));
 }
 
 at::Tensor resized(const at::Tensor& image, int64_t height, int64_t width) {

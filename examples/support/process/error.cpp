@@ -10,6 +10,8 @@
 #include <cstring>
 #include <filesystem>
 #include <iostream>
+#include <new>
+#include <regex>
 
 namespace mma::examples {
 
@@ -34,6 +36,17 @@ void expect_output_written() {
 
 }  // namespace
 
+std::optional<std::string> memory_shortage(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return "not enough memory";
+  const auto* of_libtorch = dynamic_cast<const c10::Error*>(&error);
+  if (of_libtorch == nullptr) return std::nullopt;
+  const std::string text = of_libtorch->what_without_backtrace();
+  std::smatch bytes;
+  const std::regex by_the_cpus_allocator("can't allocate memory: you tried to allocate ([0-9]+) bytes");
+  if (!std::regex_search(text, bytes, by_the_cpus_allocator)) return std::nullopt;
+  return "not enough memory for " + bytes[1].str() + " more bytes";
+}
+
 int run_program(const char* program, const std::function<int()>& body) {
   std::signal(SIGXFSZ, SIG_IGN);  // a file that grows beyond the user's limit is an error of write(), not the end
   hold_places_of_closed_streams();
@@ -47,10 +60,10 @@ int run_program(const char* program, const std::function<int()>& body) {
   } catch (const UserError& error) {
     std::fprintf(stderr, "%s: %s\n", program, error.what());
     return 2;
-  } catch (const c10::Error& error) {
-    std::fprintf(stderr, "%s: %s\n", program, error.what_without_backtrace());
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s: %s\n", program, error.what());
+    const auto* of_libtorch = dynamic_cast<const c10::Error*>(&error);
+    const char* what = of_libtorch != nullptr ? of_libtorch->what_without_backtrace() : error.what();
+    std::fprintf(stderr, "%s: %s\n", program, memory_shortage(error).value_or(what).c_str());
   } catch (...) {
     std::fprintf(stderr, "%s: failed without a word\n", program);
   }

@@ -4,11 +4,10 @@
 #include <zlib.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <memory>
+#include <new>
 #include <system_error>
 
+#include "support/files/file_contents.hpp"
 #include "support/process/error.hpp"
 
 namespace mma::examples {
@@ -16,34 +15,53 @@ namespace {
 
 namespace fs = std::filesystem;
 using Bytes = std::vector<uint8_t>;
-using GzFile = std::unique_ptr<gzFile_s, int (*)(gzFile)>;
 
-/// Why zlib stopped reading, without the path that it puts before it.
-std::string reason(gzFile file, const fs::path& path) {
-  int code = Z_OK;
-  const std::string message = gzerror(file, &code);
-  if (code == Z_ERRNO) {
-    return std::strerror(errno);
-  }
-  const std::string prefix = path.string() + ": ";
-  return message.starts_with(prefix) ? message.substr(prefix.size()) : message;
-}
+bool is_gzip(const Bytes& bytes) { return bytes.size() > 2 && bytes[0] == 0x1f && bytes[1] == 0x8b; }
 
-GzFile opened(const fs::path& path) {
-  GzFile file(gzopen(path.c_str(), "rb"), gzclose_r);
-  if (!file) {
-    throw UserError(quoted(path) + " cannot be opened: " + std::strerror(errno));
+/// The streams that a gzip file holds one after another, as one. What follows them is left alone, as gzip does.
+class Inflation {
+ public:
+  Inflation(Bytes packed, const fs::path& path) : packed_(std::move(packed)), path_(path) {
+    constexpr int gzip_with_largest_window = 16 + 15;
+    if (inflateInit2(&zlib_, gzip_with_largest_window) != Z_OK) throw std::bad_alloc();
+    zlib_.next_in = packed_.data();
+    zlib_.avail_in = static_cast<unsigned>(packed_.size());  // at most most_bytes_of_file
   }
-  return file;
-}
+  Inflation(const Inflation&) = delete;
+  Inflation& operator=(const Inflation&) = delete;
+  ~Inflation() { inflateEnd(&zlib_); }
 
-void check_read(const GzFile& file, const fs::path& path) {
-  int code = Z_OK;
-  gzerror(file.get(), &code);
-  if (code != Z_OK) {  // a gzip file that was cut has no failing read, only this
-    throw UserError(quoted(path) + " cannot be read to its end: " + reason(file.get(), path));
+  /// The next bytes, at most `count`; none at the end.
+  Bytes next(size_t count) {
+    Bytes bytes(count);
+    zlib_.next_out = bytes.data();
+    zlib_.avail_out = static_cast<unsigned>(count);
+    while (zlib_.avail_out > 0 && !has_ended_) inflate_some();
+    bytes.resize(count - zlib_.avail_out);
+    return bytes;
   }
-}
+
+ private:
+  void inflate_some() {
+    const int code = inflate(&zlib_, Z_NO_FLUSH);
+    if (code == Z_STREAM_END) {
+      has_ended_ = zlib_.avail_in < 2 || zlib_.next_in[0] != 0x1f || zlib_.next_in[1] != 0x8b;
+      if (!has_ended_) inflateReset(&zlib_);
+    } else if (code == Z_MEM_ERROR) {
+      throw std::bad_alloc();
+    } else if (code != Z_OK) {
+      const char* why = code == Z_BUF_ERROR    ? "unexpected end of file"
+                        : zlib_.msg != nullptr ? zlib_.msg
+                                               : "no gzip file";
+      throw UserError(quoted(path_) + " cannot be read to its end: " + why);
+    }
+  }
+
+  Bytes packed_;
+  fs::path path_;
+  z_stream zlib_ = {};
+  bool has_ended_ = false;
+};
 
 }  // namespace
 
@@ -78,36 +96,27 @@ fs::path Place::find(const std::vector<std::string>& names) const {
 }
 
 Bytes content_of(const fs::path& path, size_t most) {
-  constexpr unsigned chunk = 1U << 20;
-  const GzFile file = opened(path);
-  const auto refuse_if_above = [&](size_t size) {
-    if (size > most) {
-      throw UserError(quoted(path) + " holds more than " + std::to_string(most) + " bytes, too many for its data set");
-    }
-  };
-  std::error_code ignored;
-  const uintmax_t packed = fs::file_size(path, ignored);
-  refuse_if_above(ignored ? 0 : packed);
+  constexpr size_t chunk = size_t{1} << 16;
+  Bytes packed = bytes_of(path, most);
+  if (!is_gzip(packed)) return packed;
+  Inflation inflation(std::move(packed), path);
   Bytes bytes;
-  bytes.reserve((ignored ? 0 : packed) + chunk);
-  int got = 1;
-  while (got > 0) {
-    const size_t size = bytes.size();
-    bytes.resize(size + chunk);
-    got = gzread(file.get(), bytes.data() + size, chunk);
-    bytes.resize(size + static_cast<size_t>(std::max(got, 0)));
-    refuse_if_above(bytes.size());
+  for (Bytes next = inflation.next(chunk); !next.empty(); next = inflation.next(chunk)) {
+    if (bytes.size() + next.size() > most) {
+      throw UserError(quoted(path) + " holds more than " + std::to_string(most) + " bytes, unpacked");
+    }
+    bytes.insert(bytes.end(), next.begin(), next.end());
   }
-  check_read(file, path);
   return bytes;
 }
 
 Bytes beginning_of(const fs::path& path, size_t count) {
-  const GzFile file = opened(path);
-  Bytes bytes(count);
-  const int got = gzread(file.get(), bytes.data(), static_cast<unsigned>(count));
-  bytes.resize(static_cast<size_t>(std::max(got, 0)));
-  check_read(file, path);
+  constexpr size_t longest_gzip_header = size_t{1} << 17;  // with a name, a comment and what else it may carry
+  const SeekableFile file(path);
+  const std::string start = file.read(0, count + longest_gzip_header);
+  Bytes bytes(start.begin(), start.end());
+  if (is_gzip(bytes)) return Inflation(std::move(bytes), path).next(count);
+  bytes.resize(std::min(bytes.size(), count));
   return bytes;
 }
 

@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include <algorithm>
-#include <fstream>
 #include <map>
 #include <set>
 #include <sstream>
 
+#include "support/files/file_contents.hpp"
 #include "support/images/image_folder.hpp"
 #include "support/process/error.hpp"
 #include "training/data/decoded_images.hpp"
@@ -19,11 +19,13 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t size = 64;
+constexpr uint64_t most_bytes = uint64_t{64} << 20;  // of a list of names
 constexpr const char* archive = "; is this the unpacked tiny-imagenet-200?";
 
 std::vector<std::string> lines_of(const fs::path& path) {
-  std::ifstream file(path);
-  if (!file) throw UserError(c10::str(path, " cannot be opened", archive));
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) throw UserError(c10::str(path, " cannot be opened", archive));
+  std::istringstream file(contents_of(path, most_bytes));
   std::vector<std::string> lines;
   for (std::string line; std::getline(file, line);) {
     if (line.ends_with('\r')) line.pop_back();

@@ -2,8 +2,11 @@
 
 #include <c10/util/StringUtil.h>
 
+#include <mma/version.hpp>
+
 #include "support/files/json.hpp"
 #include "support/process/error.hpp"
+#include "training/run/recorded_run.hpp"
 #include "training/settings/schedule.hpp"
 
 namespace mma::examples {
@@ -12,6 +15,7 @@ namespace {
 nlohmann::ordered_json to_json(const RunRecord& record) {
   nlohmann::ordered_json json;
   json["program"] = record.program;
+  json["version"] = version;
   json["settings"] = to_json(record.settings);
   json["train_images"] = record.train_images;
   json["classes"] = record.classes;
@@ -100,10 +104,12 @@ NamedTensors tested_weights(const TensorFile& file, const Settings& settings) {
 std::optional<RunRecord> record_in(const TensorFile& file, const std::filesystem::path& path) {
   const auto entry = file.metadata.find(checkpoint_record_key);
   if (entry == file.metadata.end()) return std::nullopt;
+  nlohmann::ordered_json record;
   try {
-    return record_from_text(entry->second);
+    record = parse_ordered_json(entry->second);
+    return record_from_json(record);
   } catch (const BadJson& error) {
-    throw UserError(path.string() + ": " + error.about("the record of its run"));
+    throw UserError(path.string() + ": " + error.about("the record of its run") + of_another_version(record));
   } catch (const UserError& error) {
     throw UserError(path.string() + " holds settings that no run can have: " + error.what());
   }

@@ -4,10 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <iterator>
 #include <limits>
+#include <mma/version.hpp>
+#include <sstream>
 
+#include "support/files/file_contents.hpp"
 #include "support/files/json.hpp"
 #include "training/run/run.hpp"
 
@@ -24,12 +25,18 @@ UserError not_of_mma_train(const fs::path& file, const std::string& why) {
 
 }  // namespace
 
+std::string of_another_version(const ordered_json& record) {
+  if (!record.contains("version") || record["version"] == version) return "";
+  return " (mma " + record["version"].dump() + " wrote it, this is " + std::string(version) + ")";
+}
+
 ordered_json read_config(const fs::path& folder) {
   const fs::path file = RunFolder{folder}.config();
-  std::ifstream stream(file);
-  if (!stream) throw UserError(folder.string() + " holds no run of mma-train: it has no config.json");
+  std::error_code ignored;
+  if (!fs::exists(file, ignored))
+    throw UserError(folder.string() + " holds no run of mma-train: it has no config.json");
   try {
-    ordered_json config = parse_ordered_json({std::istreambuf_iterator<char>(stream), {}});
+    ordered_json config = parse_ordered_json(contents_of(file));
     const ordered_json& settings = member_of(config, "settings");
     if (!settings.is_object()) refuse_member("settings", settings, "an object");
     return config;
@@ -45,7 +52,7 @@ Settings read_settings(const fs::path& folder) {
     check(settings);  // as if somebody had typed them
     return settings;
   } catch (const BadJson& error) {
-    throw not_of_mma_train(RunFolder{folder}.config(), error.about("its settings"));
+    throw not_of_mma_train(RunFolder{folder}.config(), error.about("its settings") + of_another_version(config));
   } catch (const UserError& error) {
     throw not_of_mma_train(RunFolder{folder}.config(), error.what());
   }
@@ -54,7 +61,9 @@ Settings read_settings(const fs::path& folder) {
 std::vector<EpochMetrics> read_history(const fs::path& folder) {
   const fs::path file = RunFolder{folder}.metrics_jsonl();
   std::vector<EpochMetrics> history;
-  std::ifstream stream(file);
+  std::error_code ignored;
+  if (!fs::exists(file, ignored)) return history;
+  std::istringstream stream(contents_of(file));
   for (std::string line; std::getline(stream, line);) {
     const int64_t epoch = std::ssize(history) + 1;
     try {

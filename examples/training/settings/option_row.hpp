@@ -129,6 +129,11 @@ Given to_json(const OptionRows<S>& rows, const S& settings) {
   return json;
 }
 
+template <class S>
+bool has_key(const OptionRows<S>& rows, const std::string& key) {
+  return std::ranges::any_of(rows, [&](const OptionRow<S>& row) { return key == row.key; });
+}
+
 /// Throws BadJson when a value is missing or of another type.
 template <class S>
 void read_json(const OptionRows<S>& rows, const Given& json, S& settings) {

@@ -28,7 +28,11 @@ Settings settings_from_json(const nlohmann::ordered_json& json) {
   Settings settings;
   read_json(run_options(), json, settings);
   for (const auto& [name, member] : json.items()) {
-    if (member.is_object()) settings.of_program[name] = member;
+    if (member.is_object()) {
+      settings.of_program[name] = member;
+    } else if (!has_key(run_options(), name)) {
+      throw BadJson("'" + name + "' is a setting that this version does not know");  // it may matter
+    }
   }
   return settings;
 }

@@ -58,7 +58,7 @@ struct Settings {
 
 nlohmann::ordered_json to_json(const Settings& settings);
 
-/// Throws BadJson when a member is missing or of another type. What older versions did not have may
+/// Throws BadJson when a member is missing, of another type, or not known. What older versions did not have may
 /// be missing.
 Settings settings_from_json(const nlohmann::ordered_json& json);
 

@@ -334,7 +334,7 @@ TEST(Datasets, RefuseAGzipFileThatUnpacksToTooMuch) {
   write_packed(folder / "train-images-idx3-ubyte.gz", idx_images(4) + std::string(3 << 20, '\0'));
   EXPECT_EQ(error_of("fashion-mnist", folder.path()),
             quoted(folder / "train-images-idx3-ubyte.gz") + " holds more than " +
-                std::to_string(16 + 4 * 784 + (1 << 20)) + " bytes, too many for its data set");
+                std::to_string(16 + 4 * 784 + (1 << 20)) + " bytes, unpacked");
 }
 
 /// Mean and standard deviation of each channel, from a histogram, are the constants to their four decimals.
