@@ -235,9 +235,9 @@ TEST_F(BinFileTest, Bombs) {
 
 TEST_F(BinFileTest, AbsentFile) {
   EXPECT_EQ(message_of<UserError>([&] { BinFile file(folder_ / "none.bin"); }),
-            (folder_ / "none.bin").string() + " cannot be read; expected a .bin file of insightface");
+            "cannot read " + (folder_ / "none.bin").string() + ": No such file or directory");
   EXPECT_EQ(message_of<UserError>([&] { BinFile file(folder_.path()); }),
-            folder_.path().string() + " cannot be read; expected a .bin file of insightface");
+            "cannot read " + folder_.path().string() + ": Is a directory");
 }
 
 }  // namespace

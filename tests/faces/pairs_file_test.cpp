@@ -195,9 +195,9 @@ TEST_F(PairsFileTest, TooFewAndTooManyLines) {
 
 TEST_F(PairsFileTest, AbsentFile) {
   EXPECT_EQ(message_of<UserError>([&] { read_pairs_file(folder_ / "none.txt"); }),
-            (folder_ / "none.txt").string() + " cannot be read; expected LFW's pairs.txt");
+            "cannot read " + (folder_ / "none.txt").string() + ": No such file or directory");
   EXPECT_EQ(message_of<UserError>([&] { read_pairs_file(folder_.path()); }),
-            folder_.path().string() + " cannot be read; expected LFW's pairs.txt");
+            "cannot read " + folder_.path().string() + ": Is a directory");
 }
 
 class FindImagesTest : public PairsFileTest {

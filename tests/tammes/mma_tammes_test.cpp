@@ -192,7 +192,7 @@ TEST_F(MmaTammes, RefusesBadInputAndOverwritesNothing) {
       {{"-d", "3", "-n", "5", "--out", folder_.path()}, "this is a folder"},
       {{"-d", "4", "-n", "9", "--plot", at("p.png")}, "--plot draws points in 3 dimensions, not in 4"},
       {{"--start", at("nan.csv")}, "point 1 is not finite"},
-      {{"--start", at("absent.csv")}, "cannot read the points in "},
+      {{"--start", at("absent.csv")}, "cannot read "},
       {{"--start", at("good.csv"), "-n", "9"}, "holds 7 points in 3 dimensions, which -n or -d contradicts"},
       {{"--unheard-of"}, "--unheard-of"},
   };

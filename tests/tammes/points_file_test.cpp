@@ -183,7 +183,7 @@ TEST_F(PointsFile, RefusesTextThatIsNotPoints) {
                     "ELF\x02\x01\x01 binary"),
             "");
   EXPECT_EQ(message_of<UserError>([&] { read_points(folder_ / "absent"); }),
-            "cannot read the points in " + (folder_ / "absent").string());
+            "cannot read " + (folder_ / "absent").string() + ": No such file or directory");
   EXPECT_NE(message_of<UserError>([&] { read_points(folder_.path()); }), "");
 }
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -140,6 +141,23 @@ TEST(AtomicFile, ThrowingWriterKeepsTheOldFile) {
   EXPECT_EQ(failure(folder / "a", half), "changed my mind");
   EXPECT_EQ(read_bytes(folder / "a"), "old");
   EXPECT_EQ(count_files(folder), 1);
+}
+
+TEST(AtomicFile, WhatAKilledWriterHadBegunIsRemovedAndNothingElse) {
+  const TemporaryFolder folder;
+  const pid_t killed = ::fork();
+  if (killed == 0) ::_exit(0);
+  ::waitpid(killed, nullptr, 0);
+  const std::string unfinished = ".a." + std::to_string(killed) + ".tmp",
+                    written_now = ".a." + std::to_string(::getpid()) + ".tmp";
+  for (const std::string& name :
+       {unfinished, written_now, std::string("a.1.tmp"), std::string(".a.x.tmp"), std::string(".tmp")}) {
+    write_bytes(folder / name, "x");
+  }
+  remove_unfinished_files(folder.path());
+  EXPECT_FALSE(std::filesystem::exists(folder / unfinished));
+  EXPECT_EQ(count_files(folder), 4);
+  remove_unfinished_files(folder / "absent");
 }
 
 TEST(AtomicFile, PathWithoutFolder) {

@@ -1,6 +1,7 @@
 // What LibTorch's own torch::save and torch::pickle_save write is read.
 #include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <torch/csrc/jit/serialization/pickle.h>
 #include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/container/sequential.h>
@@ -8,8 +9,10 @@
 #include <torch/optim/adam.h>
 #include <torch/serialize.h>
 
+#include "../../peak_memory.hpp"
 #include "../test_files.hpp"
 #include "support/files/tensor_file.hpp"
+#include "support/process/error.hpp"
 
 namespace mma::examples {
 namespace {
@@ -57,6 +60,31 @@ TEST_F(LibTorchFiles, Optimizer) {
   size_t moments = 0;
   for (const auto& [name, tensor] : read_tensor_file(path_).tensors) moments += name.ends_with("exp_avg") ? 1 : 0;
   EXPECT_EQ(moments, 4u);
+}
+
+/// While it lives, this process gets only so many more bytes of memory.
+class MemoryLimit {
+ public:
+  explicit MemoryLimit(int64_t more_bytes) {
+    getrlimit(RLIMIT_AS, &old_);
+    const rlimit limit{static_cast<rlim_t>(status_bytes("VmSize").value() + more_bytes), old_.rlim_max};
+    setrlimit(RLIMIT_AS, &limit);
+  }
+  ~MemoryLimit() { setrlimit(RLIMIT_AS, &old_); }
+
+ private:
+  rlimit old_{};
+};
+
+TEST_F(LibTorchFiles, LargerThanMemoryAreNotCalledDamaged) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "AddressSanitizer needs the address space";
+#endif
+  constexpr int64_t bytes = int64_t{256} << 20;
+  torch::save(std::vector<at::Tensor>{at::zeros({bytes / 4})}, path_);
+  const MemoryLimit limit(bytes / 2);
+  EXPECT_EQ(message_of<UserError>([&] { read_tensor_file(path_); }),
+            path_ + ": not enough memory for 268435456 more bytes");
 }
 
 TEST_F(LibTorchFiles, PickleOfADictionary) {

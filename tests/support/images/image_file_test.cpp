@@ -105,13 +105,13 @@ TEST(ImageFile, WhatIsNoPictureIsNamed) {
   const auto error_of_file = [](const fs::path& path) { return message_of<UserError>([&] { read_image(path, 3); }); };
   for (const fs::path& path : {folder.path(), folder / "absent.png"}) {
     EXPECT_NE(error_of_file(path).find(path.string()), std::string::npos);
-    EXPECT_NE(error_of_file(path).find("cannot be read: "), std::string::npos) << error_of_file(path);
+    EXPECT_NE(error_of_file(path).find("cannot read "), std::string::npos) << error_of_file(path);
   }
   write_bytes(folder / "a.jpg", "GIF89a");
   EXPECT_NE(error_of_file(folder / "a.jpg").find("a.jpg\" is of another format"), std::string::npos);
   write_bytes(folder / "huge.jpg", "");
   fs::resize_file(folder / "huge.jpg", uintmax_t{1} << 40);
-  EXPECT_NE(error_of_file(folder / "huge.jpg").find("too many for an image"), std::string::npos);
+  EXPECT_NE(error_of_file(folder / "huge.jpg").find("it holds more than 1073741824 bytes"), std::string::npos);
 }
 
 TEST(ImageFile, APgmIsReadByTheLetter) {

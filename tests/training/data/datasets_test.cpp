@@ -310,6 +310,22 @@ TEST(Datasets, RefuseLabelsThatAreNotAsManyAsTheImages) {
                   .starts_with(" holds 3 labels for the 4 images of '"));
 }
 
+/// As `cat` joins them, and as gzip reads them.
+TEST(Datasets, ReadGzipFilesInSeveralPiecesWithSomethingBehindThem) {
+  const TemporaryFolder folder;
+  write_fashion_mnist(folder.path());
+  const fs::path plain = folder / "train-images-idx3-ubyte", packed = folder / "train-images-idx3-ubyte.gz";
+  fs::remove(plain);
+  const std::string whole = idx_images(4);
+  std::string pieces;
+  for (const std::string& piece : {whole.substr(0, 7), whole.substr(7, 1000), whole.substr(1007)}) {
+    write_packed(packed, piece);
+    pieces += read(packed);
+  }
+  write(packed, pieces + "what does not begin as a gzip file");
+  EXPECT_EQ(error_of("fashion-mnist", folder.path()), "");
+}
+
 TEST(Datasets, RefuseDamagedGzipFiles) {
   const TemporaryFolder folder;
   write_fashion_mnist(folder.path());
