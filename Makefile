@@ -6,7 +6,8 @@
 #             weights, and on a face network's head
 # make lint   format, clang-tidy over the headers, shellcheck; fails on any finding
 # make docs   the API reference from the headers, in build-docs/html; fails on a public name without a comment
-# make check-sanitize   the tests under AddressSanitizer and UndefinedBehaviorSanitizer, those of threads under ThreadSanitizer
+# make check-sanitize   the tests under AddressSanitizer and UndefinedBehaviorSanitizer, those of threads and processes under
+#             ThreadSanitizer, the quickstart under valgrind
 # make fuzz TARGET=weights SECONDS=600   a reader of files under libFuzzer; TARGET=all; without TARGET their names
 # make packages   tries the recipes below packaging/, one line each: what came out, or which tool is missing
 # make data-cifar100   downloads CIFAR-100 from its publisher into data/
@@ -58,12 +59,15 @@ docs:
 	@cmake/bootstrap.sh --for docs && rm -rf build-docs && doxygen docs/Doxyfile && echo build-docs/html/index.html
 
 check-sanitize:
-	@prefix=$$(cmake/bootstrap.sh --for test) && export CMAKE_PREFIX_PATH="$$prefix" && \
+	@prefix=$$(cmake/bootstrap.sh --for sanitize) && export CMAKE_PREFIX_PATH="$$prefix" && \
 	cmake --preset sanitize > /dev/null && cmake --build build-sanitize --parallel $(JOBS) && \
 	ctest --preset sanitize --parallel $(JOBS) && \
 	cmake --preset sanitize-threads > /dev/null && \
-	cmake --build build-sanitize-threads --parallel $(JOBS) --target mma_layers_test support_test && \
-	ctest --preset sanitize-threads --parallel $(JOBS)
+	cmake --build build-sanitize-threads --parallel $(JOBS) --target mma_layers_test mma_distributed_test support_test \
+	  training_test train_test && \
+	ctest --preset sanitize-threads --parallel $(JOBS) && \
+	cmake --preset demo > /dev/null && cmake --build --preset demo --parallel $(JOBS) --target mma-quickstart && \
+	tests/sanitize/quickstart.sh build-demo/bin/mma-quickstart
 
 fuzz:
 	@prefix=$$(cmake/bootstrap.sh --for fuzz) && CMAKE_PREFIX_PATH="$$prefix" JOBS=$(JOBS) tests/fuzz/fuzz.sh "$(TARGET)" $(SECONDS)

@@ -3,10 +3,10 @@
 # CMAKE_PREFIX_PATH to build with, and on stderr what it does; quick when nothing is missing. Where there is no apt-get it
 # says what is missing in that system's words, and goes on where nothing is.
 #
-#   bootstrap.sh [--for demo|test|bench|fuzz|lint|docs|library] [--newest | --python-readers | --python]
+#   bootstrap.sh [--for demo|test|sanitize|bench|fuzz|lint|docs|library] [--newest | --python-readers | --python]
 #
 # --for demo    what the programs need (default); --for test: GoogleTest as well; --for bench: Google Benchmark;
-#               --for fuzz: clang with its sanitizers and LLVM's coverage
+#               --for sanitize: what the tests need, and valgrind; --for fuzz: clang with its sanitizers and LLVM's coverage
 # --for lint    the headers' LibTorch, clang-format, clang-tidy and shellcheck; --for docs: doxygen alone, prints nothing
 # --for library LibTorch alone
 # --newest      prints the folder of LibTorch 2.15.0 instead, for the consumer test
@@ -35,7 +35,7 @@ while [ $# -gt 0 ]; do
     --python-readers) purpose=readers ;;
     --python) purpose=python ;;
     *)
-      fail "bootstrap.sh does not know '$1'; expected --for demo|test|bench|fuzz|lint|docs|library, --newest, --python-readers or --python"
+      fail "bootstrap.sh does not know '$1'; expected --for demo|test|sanitize|bench|fuzz|lint|docs|library, --newest, --python-readers or --python"
       ;;
   esac
   shift
@@ -47,6 +47,7 @@ libtorch_packages="ca-certificates python3-pip"
 packages="$libtorch_packages libcli11-dev nlohmann-json3-dev zlib1g-dev libjpeg-dev libpng-dev coinor-libclp-dev libboost-dev libgloo-dev gnuplot-nox fonts-dejavu-core dataset-fashion-mnist curl"
 case $purpose in
   test) packages="$packages libgtest-dev clang" ;;
+  sanitize) packages="$packages libgtest-dev clang valgrind" ;;
   fuzz) packages="$packages clang libclang-rt-dev llvm" ;;
   bench) packages="$packages libbenchmark-dev" ;;
   # Versions by name: another clang-format would format otherwise, another clang-tidy find other things.
@@ -55,7 +56,7 @@ case $purpose in
   python) packages="$libtorch_packages python3-dev dataset-fashion-mnist" ;;
   library) packages=$libtorch_packages ;;
   demo | readers) ;;
-  *) fail "bootstrap.sh does not know the purpose '$purpose'; expected demo, test, bench, fuzz, lint, docs or library" ;;
+  *) fail "bootstrap.sh does not know the purpose '$purpose'; expected demo, test, sanitize, bench, fuzz, lint, docs or library" ;;
 esac
 
 install_system_packages() {

@@ -18,6 +18,7 @@
 #include "faces/verification_report.hpp"
 #include "support/images/plot.hpp"
 #include "support/process/error.hpp"
+#include "support/terminal/options.hpp"
 
 namespace mma::examples {
 namespace {
@@ -37,9 +38,9 @@ void check(const VerifyArguments& arguments) {
           "--save-features keeps the features of one set of pairs; expected one --bin");
   require(!of_folder || arguments.number_of_folds == 10,
           "--number-of-folds belongs to --bin; pairs.txt says how many it has");
-  require(arguments.number_of_folds >= 2, "--number-of-folds: at least 2 are needed");
-  require(arguments.batch >= 1, "--batch: at least 1 is needed");
-  require(arguments.threads >= 0, "--threads: at least 1 is needed");
+  require_within("--number-of-folds", arguments.number_of_folds, 2, 1'000'000);
+  require_within("--batch", arguments.batch, 1, 1'000'000);
+  require_within("--threads", arguments.threads, 0, most_at_a_time);
   // Said before hours of work, not after them.
   require(arguments.roc.empty() || plotting_available(),
           "--roc: the program gnuplot is not installed (package gnuplot-nox)");

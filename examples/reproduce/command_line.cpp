@@ -104,11 +104,9 @@ void add_machine(CLI::App& app, ReproduceArguments& arguments, std::map<std::str
 }
 
 void check(const ReproduceArguments& arguments) {
-  if (arguments.jobs < 1) throw UserError(c10::str("--jobs ", arguments.jobs, ": at least 1 is needed"));
-  const std::optional<int64_t> threads = arguments.plan.threads;
-  const std::optional<int64_t> epochs = arguments.plan.epochs;
-  if (epochs && *epochs < 1) throw UserError(c10::str("--epochs ", *epochs, ": at least 1 is needed"));
-  if (threads && *threads < 1) throw UserError(c10::str("--threads ", *threads, ": at least 1 is needed"));
+  require_within("--jobs", arguments.jobs, 1, most_at_a_time);
+  require_within("--epochs", arguments.plan.epochs.value_or(1), 1, 1'000'000);
+  require_within("--threads", arguments.plan.threads.value_or(1), 1, most_at_a_time);
   if (arguments.dry_run && arguments.report_only) throw UserError("--dry-run and --report-only exclude each other");
 }
 

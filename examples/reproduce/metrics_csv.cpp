@@ -7,6 +7,8 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <set>
+#include <string_view>
 
 #include "support/files/file_contents.hpp"
 #include "support/process/error.hpp"
@@ -103,11 +105,9 @@ class MetricsCsv {
 
   void read_head() {
     head_ = cells_of(lines_.front());
-    for (size_t i = 0; i < head_.size(); ++i) {
-      if (std::find(head_.begin(), head_.begin() + static_cast<std::ptrdiff_t>(i), head_[i]) !=
-          head_.begin() + static_cast<std::ptrdiff_t>(i)) {
-        refuse("the column " + head_[i] + " is there twice");
-      }
+    std::set<std::string_view> known;
+    for (const std::string& name : head_) {
+      if (!known.insert(name).second) refuse("the column " + name + " is there twice");
     }
     for (const auto& [name, column] : columns()) {
       if (column.may_be_missing || std::ranges::find(head_, name) != head_.end()) continue;

@@ -14,6 +14,7 @@
 #include "support/process/error.hpp"
 #include "support/process/interruption.hpp"
 #include "support/terminal/objectives.hpp"
+#include "support/terminal/options.hpp"
 #include "support/terminal/terminal.hpp"
 #include "tammes/known_values.hpp"
 #include "tammes/points_file.hpp"
@@ -54,8 +55,8 @@ void check(const SolveArguments& arguments) {
           "--device cuda belongs to --method paper; the annealed method runs on the CPU");
   require(arguments.objective.empty() || paper,
           "--objective belongs to --method paper; the annealed method has its own");
-  require(!arguments.restarts || *arguments.restarts >= 1, "--restarts: at least 1 is needed");
-  require(!arguments.threads || *arguments.threads >= 1, "--threads: at least 1 is needed");
+  require_within("--restarts", arguments.restarts.value_or(1), 1, 1'000'000);
+  require_within("--threads", arguments.threads.value_or(1), 1, most_at_a_time);
   if (!arguments.out.empty()) check_writable("--out", arguments.out);
   require(arguments.format.empty() || !arguments.out.empty(), "--format belongs to --out");
   if (!arguments.plot.empty()) {
@@ -85,6 +86,9 @@ Problem problem_of(const SolveArguments& arguments) {
   require(problem.d >= 1, c10::str("-d ", problem.d, ": at least 1 dimension is needed"));
   require(problem.n <= (int64_t{1} << 26) / problem.d,
           c10::str("-d ", problem.d, " -n ", problem.n, ": at most 67 million numbers are possible"));
+  if (arguments.method == "paper" && arguments.restarts) {  // all in one batch
+    require_within("--restarts", *arguments.restarts, 1, (int64_t{1} << 26) / (problem.n * problem.d));
+  }
   require(arguments.plot.empty() || problem.d == 3,
           c10::str("--plot draws points in 3 dimensions, not in ", problem.d));
   return problem;

@@ -20,6 +20,7 @@
 #include "support/process/interruption.hpp"
 #include "support/process/machine.hpp"
 #include "support/terminal/objectives.hpp"
+#include "support/terminal/options.hpp"
 #include "support/terminal/table.hpp"
 #include "support/terminal/terminal.hpp"
 #include "tammes/known_values.hpp"
@@ -248,10 +249,10 @@ std::string how_it_was_made(const Table1Arguments& arguments, const Table& table
 }  // namespace
 
 int table1(const Table1Arguments& arguments) {
-  if (arguments.seeds < 1) throw UserError("--seeds: at least 1 is needed");
-  if (arguments.iterations < 1) throw UserError("--iterations: at least 1 is needed");
-  if (arguments.largest < 4) throw UserError("--largest: at least 4 is needed");
-  if (arguments.threads < 0) throw UserError("--threads: at least 1 is needed");
+  require_within("--seeds", arguments.seeds, 1, 10'000);
+  require_within("--iterations", arguments.iterations, 1, 1'000'000'000);
+  require_within("--largest", arguments.largest, 4, 1'000'000'000);
+  require_within("--threads", arguments.threads, 0, most_at_a_time);
   std::error_code error;
   fs::create_directories(arguments.out, error);
   if (error) throw UserError("--out " + arguments.out + ": this folder cannot be made: " + error.message());

@@ -6,8 +6,7 @@
 #include <algorithm>
 #include <sstream>
 
-#include "../support/test_files.hpp"
-#include "support/process/error.hpp"
+#include "../support/memory_bounds.hpp"
 
 namespace mma::examples {
 namespace {
@@ -191,6 +190,18 @@ TEST_F(PairsFileTest, TooFewAndTooManyLines) {
             "the end of the file");
   EXPECT_EQ(refusal(std::string(two_folds) + "Zoe 1 2\n"),
             "line 10: expected the end of the file after 8 pairs, found 'Zoe 1 2'");
+}
+
+TEST_F(PairsFileTest, TakesMemoryByItsLength) {
+  std::string of_a_name, of_others = "name,imagenum1,matchpair,imagenum2\n";
+  for (int i = 1; i <= 100'000; ++i) {
+    of_a_name += "a " + std::to_string(2 * i) + ' ' + std::to_string(2 * i + 1) + '\n';
+    of_others += std::to_string(i) + ",1,x" + std::to_string(i) + ",1\n";
+  }
+  for (const std::string& text :
+       {repeated("\n", 1'000'000), repeated("a ", 1'000'000), "100000\n" + of_a_name, of_others}) {
+    expect_within(128, folder_ / "pairs.txt", text, [&] { read_pairs_file(folder_ / "pairs.txt"); });
+  }
 }
 
 TEST_F(PairsFileTest, AbsentFile) {

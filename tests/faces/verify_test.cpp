@@ -206,7 +206,9 @@ TEST_F(VerifyTest, ContradictoryOptions) {
   expect_refused(
       with_features({"--roc", folder_ / "no/roc.png"}),
       "cannot write " + (folder_ / "no/roc.png").string() + ": there is no folder " + (folder_ / "no").string());
-  expect_refused(with_features({"--batch", "0"}), "--batch: at least 1 is needed");
+  expect_refused(with_features({"--batch", "0"}), "--batch 0: at least 1 is needed");
+  expect_refused(with_features({"--batch", "99999999"}), "--batch 99999999: at most 1000000 is needed");
+  expect_refused(with_features({"--threads", "1000000"}), "--threads 1000000: at most 4096 is needed");
   EXPECT_EQ(run_verify({"--frobnicate"}).exit_code, 2);
 }
 

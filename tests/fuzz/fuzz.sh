@@ -64,8 +64,9 @@ fuzz() {
   awk -v target="$target" -v seconds="$seconds" -v covered="$(lines_covered "$target")" '
     / cov: / { for (i = 1; i < NF; ++i) { if ($i == "cov:") cov = $(i + 1); if ($i == "ft:") ft = $(i + 1); if ($i == "corp:") corpus = $(i + 1) } }
     /stat::number_of_executed_units/ { runs = $2 }
+    /stat::slowest_unit_time_sec/ { slowest = $2 }
     /stat::peak_rss_mb/ { memory = $2 }
-    END { printf "| %s | %s | %d | %s | %s | %s | %s | %s |\n", target, seconds, runs, cov, ft, covered, corpus, memory }' "$log"
+    END { printf "| %s | %s | %d | %s | %s | %s | %s | %s | %s |\n", target, seconds, runs, cov, ft, covered, corpus, slowest, memory }' "$log"
   if [ "$found" = 1 ]; then
     say "$target: $(grep -m1 -E 'ERROR|SUMMARY|runtime error|terminate' "$log" || echo failed); see $log"
     grep -o "Test unit written to .*" "$log" >&2 || true
@@ -80,8 +81,8 @@ main() {
     names
     return
   fi
-  echo "| reader | seconds | executions | edges | features | lines covered | corpus, files/bytes | peak MiB |"
-  echo "|---|---:|---:|---:|---:|---:|---:|---:|"
+  echo "| reader | seconds | executions | edges | features | lines covered | corpus, files/bytes | slowest input, s | peak MiB |"
+  echo "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
   for one in $([ "$target" = all ] && names || echo "$target"); do
     if [ "$running" -ge "${JOBS:-$(nproc)}" ]; then
       wait -n || failed=1

@@ -10,7 +10,7 @@
 #include <sstream>
 
 #include "../child_process.hpp"
-#include "../support/test_files.hpp"
+#include "../support/memory_bounds.hpp"
 #include "reproduce/arms.hpp"
 #include "reproduce/metrics_csv.hpp"
 #include "support/images/plot.hpp"
@@ -366,6 +366,15 @@ TEST_F(Gather, RefusesADamagedCsvByFileAndLine) {
   EXPECT_CONTAINS(read(with("90.5", "905")), "line 7: top5_percent is 905; a number from 0 to 100 is needed");
   EXPECT_CONTAINS(read(with("90.5", "9O.5")), "line 7: top5_percent is '9O.5', not a number");
   EXPECT_CONTAINS(read(with("90.5", "")), "line 7: top5_percent is '', not a number");
+}
+
+TEST_F(Gather, TakesMemoryByTheLengthOfACsv) {
+  std::string columns;
+  for (int i = 0; i < 100'000; ++i) columns += "column" + std::to_string(i) + ",";
+  for (const std::string& text : {repeated("\n", 1'000'000), repeated("1,", 1'000'000) + "\n", columns + "epoch\n",
+                                  columns + "epoch\n" + repeated("1,", 100'000) + "1\n"}) {
+    expect_within(256, at("metrics.csv"), text, [&] { read_metrics_csv(at("metrics.csv")); });
+  }
 }
 
 TEST_F(Gather, ReadsTheCsvOfOtherVersions) {

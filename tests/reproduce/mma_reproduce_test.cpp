@@ -235,6 +235,7 @@ TEST_F(MmaReproduce, RefusesBadInput) {
   EXPECT_CONTAINS(refusal(command({"table2"}, "out", {"--seeds", "-1"})), "--seeds -1: whole numbers not below 0");
   EXPECT_CONTAINS(refusal(command({"table2"}, "out", {"--seeds", "1,1"})), "--seeds: 1 is there twice");
   EXPECT_CONTAINS(refusal(command({"table2"}, "out", {"--jobs", "0"})), "--jobs 0: at least 1 is needed");
+  EXPECT_CONTAINS(refusal(command({"table2"}, "out", {"--jobs", "5000"})), "--jobs 5000: at most 4096 is needed");
   EXPECT_CONTAINS(refusal(command({"table2"}, "out", {"--device", "abacus"})), "--device abacus: one of cpu, cuda");
   EXPECT_CONTAINS(refusal(command({"table2"}, "out", {"--cuda-graph"})), "--cuda-graph is for a GPU");
   EXPECT_CONTAINS(refusal(command({"table2"}, "out", {"--dry-run", "--report-only"})), "exclude each other");

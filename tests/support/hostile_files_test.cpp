@@ -4,40 +4,22 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include <jpeglib.h>  // after <cstdio>, which it does not include itself
 
-#include "../peak_memory.hpp"
+#include "memory_bounds.hpp"
 #include "support/files/json.hpp"
 #include "support/files/tensor_file.hpp"
 #include "support/files/unpickler.hpp"
 #include "support/images/image_file.hpp"
 #include "support/process/error.hpp"
-#include "test_files.hpp"
 
 namespace {
 
 using namespace mma::examples;
-using mma::tests::message_of;
-
-constexpr int64_t mebibyte = 1 << 20, for_any_file = 64 * mebibyte;
-
-/// Reads, whether that succeeds or not, and says how much memory it took beyond what any file may take.
-void expect_within(int64_t bytes_a_byte, size_t file, const std::function<void()>& read) {
-  const auto peak = mma::tests::peak_bytes_of([&] { message_of<UserError>(read); });
-  if (!peak) GTEST_SKIP() << "this system does not say what memory was taken";
-  EXPECT_LE(*peak, for_any_file + bytes_a_byte * static_cast<int64_t>(file))
-      << *peak / mebibyte << " MiB for " << file << " bytes";
-}
-
-std::string repeated(const std::string& text, size_t times) {
-  std::string result;
-  for (size_t t = 0; t < times; ++t) result += text;
-  return result;
-}
+using namespace mma::tests;
 
 std::string big_endian(uint32_t number) {
   return {static_cast<char>(number >> 24), static_cast<char>(number >> 16), static_cast<char>(number >> 8),
@@ -66,11 +48,11 @@ TEST(HostileFiles, JsonOfManyValuesAndDeepOnes) {
 }
 
 TEST(HostileFiles, SafetensorsWhoseHeaderPromises) {
-  const mma::tests::TemporaryFolder folder;
+  const TemporaryFolder folder;
   const auto file_with = [&](const std::string& header) {
     std::string bytes(8, '\0');
     for (size_t b = 0; b < 8; ++b) bytes[b] = static_cast<char>(header.size() >> (8 * b));
-    mma::tests::write_bytes(folder.path() / "x.safetensors", bytes + header);
+    write_bytes(folder.path() / "x.safetensors", bytes + header);
     return bytes.size() + header.size();
   };
   std::string keys;

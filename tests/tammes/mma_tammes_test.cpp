@@ -183,8 +183,11 @@ TEST_F(MmaTammes, RefusesBadInputAndOverwritesNothing) {
       {{"-d", "3", "-n", "5", "--method", "magic"}, "--method magic: one of annealed, paper is needed"},
       {{"-d", "3", "-n", "5", "--method", "paper", "--objective", "magic"}, "--objective magic: one of mma, "},
       {{"-d", "3", "-n", "5", "--objective", "mma"}, "--objective belongs to --method paper"},
-      {{"-d", "3", "-n", "5", "--restarts", "0"}, "--restarts: at least 1 is needed"},
-      {{"-d", "3", "-n", "5", "--threads", "0"}, "--threads: at least 1 is needed"},
+      {{"-d", "3", "-n", "5", "--restarts", "0"}, "--restarts 0: at least 1 is needed"},
+      {{"-d", "3", "-n", "5", "--restarts", "99999999999999"}, "--restarts 99999999999999: at most 1000000 is needed"},
+      {{"-d", "3", "-n", "1000000", "--method", "paper", "--restarts", "50"}, "--restarts 50: at most 22 is needed"},
+      {{"-d", "3", "-n", "5", "--threads", "5000"}, "--threads 5000: at most 4096 is needed"},
+      {{"-d", "3", "-n", "5", "--threads", "0"}, "--threads 0: at least 1 is needed"},
       {{"-d", "3", "-n", "5", "--seed", "-1"}, "--seed: -1, but a whole number not below 0 is needed"},
       {{"-d", "3", "-n", "5", "--device", "tpu"}, "--device tpu: one of cpu, cuda is needed"},
       {{"-d", "3", "-n", "5", "--format", "xml"}, "--format xml: one of csv, npy, txt is needed"},
@@ -205,7 +208,10 @@ TEST_F(MmaTammes, RefusesBadInputAndOverwritesNothing) {
     EXPECT_EQ(read_bytes(at("out.csv")), "old");
   }
   EXPECT_CONTAINS(refusal({"gradients"}), "--plot or --out is needed");
-  EXPECT_CONTAINS(refusal({"table1", "--seeds", "0", "--out", at("t")}), "--seeds: at least 1 is needed");
+  EXPECT_CONTAINS(refusal({"table1", "--seeds", "0", "--out", at("t")}), "--seeds 0: at least 1 is needed");
+  EXPECT_CONTAINS(refusal({"table1", "--seeds", "99999999", "--out", at("t")}),
+                  "--seeds 99999999: at most 10000 is needed");
+  EXPECT_CONTAINS(refusal({"table1", "--threads", "5000", "--out", at("t")}), "--threads 5000: at most 4096 is needed");
   EXPECT_CONTAINS(refusal({"dance"}), "dance");
 }
 

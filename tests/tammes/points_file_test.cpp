@@ -9,8 +9,7 @@
 
 #include <sstream>
 
-#include "../support/test_files.hpp"
-#include "support/process/error.hpp"
+#include "../support/memory_bounds.hpp"
 
 namespace mma::examples {
 namespace {
@@ -41,6 +40,15 @@ class PointsFile : public testing::Test {
 
   TemporaryFolder folder_;
 };
+
+TEST_F(PointsFile, TakeMemoryByTheirLength) {
+  constexpr size_t many = 1'000'000;
+  for (const std::string& text :
+       {repeated("1\n", many), repeated("1 ", many), repeated(";", many), repeated("\n", many), repeated("1,1\n", many),
+        repeated("#\n", many), "\x93NUMPY" + repeated("1", many)}) {
+    expect_within(128, path(), text, [&] { read_points(path()); });
+  }
+}
 
 TEST_F(PointsFile, EveryFormatGivesBackTheSameBits) {
   const at::Tensor points = at::randn({17, 5}, at::kDouble);

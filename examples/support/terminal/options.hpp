@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <utility>
@@ -33,6 +34,17 @@ class OptionSection {
   CLI::App& app_;
   std::string title_;
 };
+
+/// Of any program: more threads, or processes at a time, are a mistake, and each costs memory.
+inline constexpr int64_t most_at_a_time = 4096;
+
+/// Throws UserError: "--threads 0: at least 1 is needed", "--threads 5000: at most 4096 is needed".
+inline void require_within(const std::string& option, int64_t value, int64_t lowest, int64_t highest) {
+  require(value >= lowest,
+          option + ' ' + std::to_string(value) + ": at least " + std::to_string(lowest) + " is needed");
+  require(value <= highest,
+          option + ' ' + std::to_string(value) + ": at most " + std::to_string(highest) + " is needed");
+}
 
 /// Reads the command line. False when all that was asked for was help, the version or a list, which is printed then.
 /// Throws UserError with CLI11's sentence when it is not understood.

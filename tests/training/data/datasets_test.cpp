@@ -10,8 +10,7 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "../../temporary_folder.hpp"
-#include "support/process/error.hpp"
+#include "../../support/memory_bounds.hpp"
 
 namespace mma::examples {
 namespace {
@@ -308,6 +307,19 @@ TEST(Datasets, RefuseDamagedIdxFiles) {
 TEST(Datasets, RefuseLabelsThatAreNotAsManyAsTheImages) {
   EXPECT_TRUE(error_with("train-labels-idx1-ubyte", idx_labels({1, 2, 3}))
                   .starts_with(" holds 3 labels for the 4 images of '"));
+}
+
+/// The bytes, the tensors and 8 bytes for each label; of a gzip file no more than its header announces.
+TEST(Datasets, TakeMemoryByTheirLength) {
+  const TemporaryFolder folder;
+  for (const char* name : {"train.bin", "test.bin"}) write(folder / name, std::string(3074 * 4000, '\1'));
+  mma::tests::expect_within(4, 2 * 3074 * 4000, [&] { error_of("cifar100", folder.path()); });
+  write_fashion_mnist(folder.path());
+  write(folder / "train-images-idx3-ubyte", idx_images(4) + std::string(20 << 20, '\0'));
+  mma::tests::expect_within(4, 20 << 20, [&] { error_of("fashion-mnist", folder.path()); });
+  fs::remove(folder / "train-images-idx3-ubyte");
+  write_packed(folder / "train-images-idx3-ubyte.gz", idx_images(1) + std::string(100 << 20, '\0'));
+  mma::tests::expect_within(1032, 1, [&] { error_of("fashion-mnist", folder.path()); });
 }
 
 /// As `cat` joins them, and as gzip reads them.

@@ -14,10 +14,9 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "../../temporary_folder.hpp"
+#include "../../support/memory_bounds.hpp"
 #include "jpeg_files.hpp"
 #include "support/files/tensor_file.hpp"
-#include "support/process/error.hpp"
 #include "training/data/decoded_images.hpp"
 
 namespace mma::examples {
@@ -194,6 +193,17 @@ TEST(TinyImageNet, NamesTheImageThatIsDamaged) {
   expect_said("has 32 x 32 pixels, expected 64 x 64");
   write_text(image, whole);
   expect_small_set(load(root));
+}
+
+TEST(TinyImageNet, TakesMemoryByTheLengthOfItsLists) {
+  const TemporaryFolder folder;
+  std::string names;
+  for (int i = 0; i < 300'000; ++i) names += std::to_string(i) + "\n";
+  for (const std::string& text :
+       {names, mma::tests::repeated("\n", 1'000'000), mma::tests::repeated("a ", 1'000'000)}) {
+    mma::tests::expect_within(128, folder / "wnids.txt", text, [&] { error_of(folder.path()); });
+  }
+  mma::tests::expect_within(1, folder / "wnids.txt", std::string(100 << 20, 'a'), [&] { error_of(folder.path()); });
 }
 
 TEST(TinyImageNet, NamesTheLineThatIsNotUnderstood) {
