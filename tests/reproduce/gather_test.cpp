@@ -20,8 +20,10 @@ namespace mma::examples {
 namespace {
 
 namespace fs = std::filesystem;
+using mma::tests::expect_within;
 using mma::tests::message_of;
 using mma::tests::read_bytes;
+using mma::tests::repeated;
 using mma::tests::write_bytes;
 using nlohmann::ordered_json;
 using Words = std::vector<std::string>;
