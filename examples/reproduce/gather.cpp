@@ -44,6 +44,8 @@ std::string command_of(int argc, char** argv) {
 
 /// Of an earlier gathering, which a new one replaces.
 bool is_ours(const fs::path& json) {
+  std::error_code ignored;
+  if (!fs::exists(json, ignored)) return false;
   try {
     const nlohmann::ordered_json read = parse_ordered_json(contents_of(json));
     return word(read, "program") == "mma-reproduce gather";

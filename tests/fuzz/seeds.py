@@ -45,6 +45,17 @@ def run_of_ours():
     return json.loads((folder / "config.json").read_text())["settings"], (folder / "metrics.csv").read_bytes()
 
 
+def safetensors(tensors, metadata):
+    """float32 tensors by their shapes, filled with small numbers."""
+    header, data = {"__metadata__": metadata}, b""
+    for name, shape in tensors.items():
+        count = shape[0] * shape[1]
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + 4 * count]}
+        data += struct.pack(f"<{count}f", *(i % 7 - 3 for i in range(count)))
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
 SETTINGS, CSV = run_of_ours()
 EPOCH = {"epoch": 1, "learning_rate": 0.1, "loss": 4.5, "regularization_loss": -0.1, "top1_percent": 2.5, "top5_percent": 9.0,
          "mean_nearest_angle_degrees": 80.0, "pairs_above_0.2": 7, "minimal_angle_degrees": {"conv1": 60.0}, "skipped_steps": 0,
@@ -66,6 +77,8 @@ MADE = {
     "idx": [idx_pair(1, False), idx_pair(2, True)],
     "gzip": [gzip.compress(b"some text " * 9), b"plain"],
     "tiny-imagenet": [b"n01443537\nval_0.JPEG\tn01443537\t0\t0\t63\t63\n"],
+    "features": [safetensors({"features": [4, 8]}, {}),
+                 safetensors({"features": [2, 3]}, {"images": "A/A_0001\nB/B_0001", "program": "mma-faces"})],
     "pattern": [b"layer*.[ab]?\nlayer1.a2", b"**a**b**c\naaaaaaaaaaaaaaaaaaaab", b"\\*[!x-z]\n*a"],
     "command-line": [b"--model resnet20 --dataset cifar100 --epochs 3 --lr 0.1 --mma 0.07 --out here",
                      b"--recipe table2-vgg19-bn --milestones 1,2 --seed 9 --precision bf16 --help"],

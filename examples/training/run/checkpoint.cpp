@@ -35,6 +35,7 @@ constexpr int64_t many = 1'000'000'000;  // images and classes: what fits into m
 
 Settings settings_in(const nlohmann::ordered_json& json) {
   Settings settings = settings_from_json(member_of(json, "settings"));
+  refuse_unknown_settings(member_of(json, "settings"));
   check(settings);  // as if somebody had typed them
   return settings;
 }

@@ -28,13 +28,16 @@ Settings settings_from_json(const nlohmann::ordered_json& json) {
   Settings settings;
   read_json(run_options(), json, settings);
   for (const auto& [name, member] : json.items()) {
-    if (member.is_object()) {
-      settings.of_program[name] = member;
-    } else if (!has_key(run_options(), name)) {
-      throw BadJson("'" + name + "' is a setting that this version does not know");  // it may matter
-    }
+    if (member.is_object()) settings.of_program[name] = member;
   }
   return settings;
+}
+
+void refuse_unknown_settings(const nlohmann::ordered_json& json) {
+  for (const auto& [name, member] : json.items()) {
+    if (member.is_object() || has_key(run_options(), name)) continue;
+    throw BadJson("'" + name + "' is a setting that this version does not know");
+  }
 }
 
 void check(const Settings& settings) {

@@ -58,9 +58,12 @@ struct Settings {
 
 nlohmann::ordered_json to_json(const Settings& settings);
 
-/// Throws BadJson when a member is missing, of another type, or not known. What older versions did not have may
+/// Throws BadJson when a member is missing or of another type. What older versions did not have may
 /// be missing.
 Settings settings_from_json(const nlohmann::ordered_json& json);
+
+/// Throws BadJson for a setting of a version to come: who goes on with a run has to know what it means.
+void refuse_unknown_settings(const nlohmann::ordered_json& json);
 
 /// Throws UserError for a value that no run can have: zero epochs, a negative rate, an unknown device. The sentences
 /// name the flags of the command line.
