@@ -5,24 +5,18 @@
 
 #include <fstream>
 
+#include "../sanitizers.hpp"
 #include "../train_program.hpp"
 #include "../training/run/run_files.hpp"
 
 namespace mma::tests {
 namespace {
 
-/// AddressSanitizer has to be loaded before everything else, and needs the address space.
-constexpr bool is_sanitized =
-#ifdef __SANITIZE_ADDRESS__
-    true;
-#else
-    false;
-#endif
-
 class Faults : public TrainProgram {
  protected:
   void SetUp() override {
-    if (is_sanitized) GTEST_SKIP() << "AddressSanitizer suffers nothing before it, and needs the address space";
+    if (has_address_sanitizer)
+      GTEST_SKIP() << "AddressSanitizer suffers nothing before it, and needs the address space";
   }
 
   /// torch.save's two formats.

@@ -10,6 +10,7 @@
 #include <torch/serialize.h>
 
 #include "../../peak_memory.hpp"
+#include "../../sanitizers.hpp"
 #include "../test_files.hpp"
 #include "support/files/tensor_file.hpp"
 #include "support/process/error.hpp"
@@ -77,9 +78,7 @@ class MemoryLimit {
 };
 
 TEST_F(LibTorchFiles, LargerThanMemoryAreNotCalledDamaged) {
-#ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "AddressSanitizer needs the address space";
-#endif
+  if (mma::tests::has_address_sanitizer) GTEST_SKIP() << "AddressSanitizer needs the address space";
   constexpr int64_t bytes = int64_t{256} << 20;
   torch::save(std::vector<at::Tensor>{at::zeros({bytes / 4})}, path_);
   const MemoryLimit limit(bytes / 2);
