@@ -39,7 +39,7 @@ try() {
   # shellcheck disable=SC2086
   if "$compiler" "$@" $warnings -Iinclude -Itests/library -isystem "$torch/include" \
     -isystem "$torch/include/torch/csrc/api/include" "${parts[@]}" -o "$work/test" -lgtest -lgtest_main -L"$torch/lib" \
-    -Wl,-rpath,"$torch/lib" -Wl,--no-as-needed -ltorch -ltorch_cpu -lc10 -ldl -lpthread > "$work/log" 2>&1 &&
+    -Wl,-rpath,"$torch/lib" -Wl,--no-as-needed -ltorch_cpu -lc10 -ldl -lpthread > "$work/log" 2>&1 &&
     OMP_NUM_THREADS=1 "$work/test" --gtest_brief=1 >> "$work/log" 2>&1; then
     state=$(sed -n 's/^\[  PASSED  \] //p' "$work/log")
   else
