@@ -40,6 +40,9 @@ std::map<std::string, int64_t> labels_of(const fs::path& root) {
   std::sort(names.begin(), names.end());
   std::map<std::string, int64_t> labels;
   for (const std::string& name : names) {
+    if (name.find('/') != std::string::npos || name.starts_with('.')) {  // folders elsewhere are not the data set's
+      throw UserError(c10::str(root / "wnids.txt", " names '", name, "'; expected a folder such as n01443537"));
+    }
     if (!labels.emplace(name, std::ssize(labels)).second) {
       throw UserError(c10::str(root / "wnids.txt", " names ", name, " twice"));
     }

@@ -195,6 +195,16 @@ TEST(TinyImageNet, NamesTheImageThatIsDamaged) {
   expect_small_set(load(root));
 }
 
+/// What fuzzing found: a list that names "/" had every picture of the machine looked for.
+TEST(TinyImageNet, IsNoListOfFoldersElsewhere) {
+  const TemporaryFolder folder;
+  for (const std::string name : {"/", "..", ".", "../..", "n01443537/../.."}) {
+    write_bytes(folder / "wnids.txt", name + "\n");
+    EXPECT_EQ(error_of(folder.path()),
+              "\"" + (folder / "wnids.txt").string() + "\" names '" + name + "'; expected a folder such as n01443537");
+  }
+}
+
 TEST(TinyImageNet, TakesMemoryByTheLengthOfItsLists) {
   const TemporaryFolder folder;
   std::string names;
