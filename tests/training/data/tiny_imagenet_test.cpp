@@ -25,6 +25,7 @@ namespace {
 namespace fs = std::filesystem;
 using mma::tests::shade;
 using mma::tests::TemporaryFolder;
+using mma::tests::write_bytes;
 using mma::tests::write_jpeg;
 
 void write_text(const fs::path& path, const std::string& text) {
