@@ -3,9 +3,10 @@
 
 namespace mma::tests {
 
-/// AddressSanitizer needs the address space, keeps what is freed, and has to be loaded before everything else.
-inline constexpr bool has_address_sanitizer =
-#ifdef __SANITIZE_ADDRESS__
+/// AddressSanitizer and ThreadSanitizer need the address space, keep what is freed, and have to be loaded before
+/// everything else.
+inline constexpr bool has_sanitizer =
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     true;
 #else
     false;

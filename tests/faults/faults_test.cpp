@@ -15,8 +15,7 @@ namespace {
 class Faults : public TrainProgram {
  protected:
   void SetUp() override {
-    if (has_address_sanitizer)
-      GTEST_SKIP() << "AddressSanitizer suffers nothing before it, and needs the address space";
+    if (has_sanitizer) GTEST_SKIP() << "the sanitizer suffers nothing before it, and needs the address space";
   }
 
   /// torch.save's two formats.

@@ -340,7 +340,7 @@ long peak_kib() {
 }
 
 TEST(PairSums, NeedNoSquareMatrix) {
-  if (mma::tests::has_address_sanitizer) GTEST_SKIP() << "AddressSanitizer keeps what is freed";
+  if (mma::tests::has_sanitizer) GTEST_SKIP() << "the sanitizer keeps what is freed";
   // A cosine for every pair would take 144 MB; the second time a ninth of all pairs is near.
   for (const double spread : {1.0, 0.005}) {
     at::Tensor rows = random_rows({6000, 8}, 92);

@@ -255,8 +255,7 @@ void expect_gradient(const Case& drawn, const Expected& expected, const at::Tens
   const double between_nearest = std::min(1e-14 / expected.smallest, 1e-6), cancelled = 1e-10;
   const double step = drawn.precision.type == at::kHalf ? 6e-8 * std::sqrt(static_cast<double>(rows.size(2))) : 0;
   const at::Tensor row_lengths = drawn.rows.norm(2, {2});
-  const at::Tensor bound =
-      ((10 * drawn.precision.gradient + between_nearest) * lengths + step) * row_lengths + cancelled;
+  const at::Tensor bound = (10 * drawn.precision.gradient * lengths + step) * row_lengths + between_nearest + cancelled;
   EXPECT_TRUE((along <= bound).all().item<bool>()) << by << ": not at right angles to its row";
   if (!expected.is_unique || !drawn.precision.wide) return;
   const at::Tensor difference = (rows - expected.gradient).norm(2, {2});

@@ -15,7 +15,7 @@ inline constexpr int64_t mebibyte = 1 << 20, for_any_file = 64 * mebibyte;
 /// Reads, whether that succeeds or ends in a sentence, and holds it to what any file may take and to this much for each
 /// byte of this one.
 inline void expect_within(int64_t bytes_a_byte, size_t file, const std::function<void()>& read) {
-  if (has_address_sanitizer) GTEST_SKIP() << "AddressSanitizer keeps what is freed";
+  if (has_sanitizer) GTEST_SKIP() << "the sanitizer keeps what is freed";
   const auto peak = peak_bytes_of([&] { message_of<examples::UserError>(read); });
   if (!peak) GTEST_SKIP() << "this system does not say what memory was taken";
   EXPECT_LE(*peak, for_any_file + bytes_a_byte * static_cast<int64_t>(file))

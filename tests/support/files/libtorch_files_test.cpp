@@ -78,7 +78,7 @@ class MemoryLimit {
 };
 
 TEST_F(LibTorchFiles, LargerThanMemoryAreNotCalledDamaged) {
-  if (mma::tests::has_address_sanitizer) GTEST_SKIP() << "AddressSanitizer needs the address space";
+  if (mma::tests::has_sanitizer) GTEST_SKIP() << "the sanitizer needs the address space";
   constexpr int64_t bytes = int64_t{256} << 20;
   torch::save(std::vector<at::Tensor>{at::zeros({bytes / 4})}, path_);
   const MemoryLimit limit(bytes / 2);
