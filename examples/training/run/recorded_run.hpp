@@ -14,8 +14,8 @@ namespace mma::examples {
 /// mma-train did not write it.
 nlohmann::ordered_json read_config(const std::filesystem::path& folder);
 
-/// A hint for a config.json or a checkpoint's record that is refused: " (mma "0.9.0" wrote it, this is 0.2.0)"; empty where
-/// that cannot be the reason.
+/// A hint for a config.json or a checkpoint's record that is refused: " (mma "0.9.0" wrote it, this is 0.2.0)"; empty
+/// where that cannot be the reason.
 std::string of_another_version(const nlohmann::ordered_json& record);
 
 /// Its settings, held to what a run can have. Throws as read_config.
