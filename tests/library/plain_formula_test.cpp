@@ -46,13 +46,10 @@ TEST(PlainFormula, ChannelsLastThrows) {
   EXPECT_THROW(plain_loss(at::randn({4, 3, 3, 3}).contiguous(at::MemoryFormat::ChannelsLast)), c10::Error);
 }
 
-/// Which of them, depends on how LibTorch's version rounds.
-TEST(PlainFormula, NearPairsInBfloat16AreNotFinite) {
-  bool all_finite = true;
-  for (const double angle : {1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2}) {
-    all_finite = all_finite && plain_gradient_of(pair_at(angle).to(at::kBFloat16)).isfinite().all().item<bool>();
-  }
-  EXPECT_FALSE(all_finite);
+/// Not finite; since LibTorch 2.15 zero.
+TEST(PlainFormula, NearPairsInBfloat16HaveNoGradient) {
+  const at::Tensor gradient = plain_gradient_of(pair_at(1e-3).to(at::kBFloat16));
+  EXPECT_FALSE(gradient.isfinite().all().item<bool>() && gradient.any().item<bool>());
 }
 
 TEST(PlainFormula, ConvTransposeRowsAreInputChannels) {
