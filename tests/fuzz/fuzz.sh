@@ -34,7 +34,7 @@ build_program() {
   exit 1
 }
 
-names() { { MMA_FUZZ_TARGET='' "$program" 2>&1 || true; } | sed -n 's/.*expected one of //p'; }
+names() { { LLVM_PROFILE_FILE=/dev/null MMA_FUZZ_TARGET='' "$program" 2>&1 || true; } | sed -n 's/.*expected one of //p'; }
 
 # run TARGET LIBFUZZER_WORDS...   LibTorch is not built with AddressSanitizer: containers that cross its border stay unchecked.
 run() {
