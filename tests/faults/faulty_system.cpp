@@ -4,9 +4,9 @@
 //   short            no call transfers more than 777 bytes
 //   interrupted      every second call fails with EINTR first
 //   full:N           from the Nth write on there is no space left on the device
-//   lost:N           from the Nth fsync on the device reports an error of input and output, as for bytes it could not
-//   keep unreadable:N     from the Nth read on it reports an error of input and output clock            each time that
-//   it is asked for the date, the clock has gone back by an hour
+//   lost:N           from the Nth fsync of a file (not of a folder) on the device reports an error of input and output,
+//   as for bytes it could not keep unreadable:N     from the Nth read on it reports an error of input and output clock
+//   each time that it is asked for the date, the clock has gone back by an hour
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -49,6 +49,11 @@ bool is_meant(const char* path) {
   return part != nullptr && std::strstr(path, part) != nullptr;
 }
 
+bool is_folder(int file) {
+  struct stat status = {};
+  return fstat(file, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
 bool is_meant(int file) {
   struct stat status = {};
   if (fstat(file, &status) != 0 || !(S_ISREG(status.st_mode) || S_ISDIR(status.st_mode))) return false;
@@ -82,9 +87,9 @@ bool read_fails() {
   return is_interrupted() || fails_as("unreadable", EIO, count);
 }
 
-bool sync_fails() {
+bool sync_fails(int file) {
   static std::atomic<long> count = 0;
-  return is_interrupted() || fails_as("lost", EIO, count);
+  return is_interrupted() || (!is_folder(file) && fails_as("lost", EIO, count));
 }
 
 size_t transferred(size_t count) {
@@ -144,7 +149,7 @@ ssize_t pread(int file, void* bytes, size_t count, off_t position) {
 int fsync(int file) {
   static auto* const real = next("fsync", &fsync);
   if (!is_meant(file)) return real(file);
-  return sync_fails() ? -1 : real(file);
+  return sync_fails(file) ? -1 : real(file);
 }
 
 int open(const char* path, int flags, ...) {
