@@ -3,9 +3,11 @@
 #
 #   fuzz.sh [TARGET|all] [SECONDS]      without a target: their names. JOBS readers at a time (default: one a core)
 #
+# Each reader has SECONDS; one that has not read a million inputs by then goes on until it has, for no longer than SECONDS again.
 # Built by the preset "fuzz" (clang, libFuzzer, AddressSanitizer, UndefinedBehaviorSanitizer, llvm-cov). Seeds are our own
 # small files (seeds.py); what is found to be new is kept in build-fuzz/corpus/TARGET, so that a later run goes on from
-# there. Lines covered are those of the reader's own source files that all inputs found so far have run.
+# there. Lines covered are those of the reader's own source files that all inputs found so far have run: of all functions
+# there, what writes included / of the functions that were entered.
 # A finding (a crash, more than 10 s, more than 2 GiB) ends with 1; its input is named and lies in build-fuzz/findings/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -19,7 +21,7 @@ declare -A sources=(
   [command-line]='training/settings/run_arguments.cpp training/settings/new_run.cpp'
   [config]='training/settings/settings.cpp' [features]='faces/features_file.cpp' [gzip]='training/data/data_files.cpp'
   [idx]='training/data/fashion_mnist.cpp' [jpeg]='support/images/image_file.cpp' [metrics]='reproduce/metrics_csv.cpp'
-  [pairs]='faces/pairs_file.cpp' [pattern]='include/mma/options.hpp' [pgm]='support/images/image_file.cpp'
+  [pairs]='faces/pairs_file.cpp' [pattern]='include/mma/detail/platform.hpp' [pgm]='support/images/image_file.cpp'
   [pickle]='support/files/unpickler.cpp' [png]='support/images/image_file.cpp' [points]='tammes/points_file.cpp'
   [safetensors]='support/files/safetensors.cpp support/files/tensor_file.cpp support/files/json.cpp'
   [tiny-imagenet]='training/data/tiny_imagenet.cpp'
@@ -42,7 +44,7 @@ run() {
     ASAN_OPTIONS=detect_container_overflow=0:allocator_may_return_null=1 "$program" "${@:2}"
 }
 
-# Of its source files, what part of the lines all inputs together have run: "87 %".
+# Of its source files, what part of the lines all inputs together have run, of all / of the functions entered: "29 / 87 %".
 lines_covered() {
   local target=$1 profile=$build/$1.profraw file files=()
   for file in ${sources[$target]}; do
@@ -50,22 +52,32 @@ lines_covered() {
   done
   LLVM_PROFILE_FILE=$profile run "$target" "$build/corpus/$target" "$build/seeds/$target" -runs=0 > /dev/null 2>&1 || true
   llvm-profdata merge -sparse "$profile" -o "$build/$target.profdata"
-  llvm-cov report "$program" -instr-profile="$build/$target.profdata" "${files[@]}" 2> /dev/null |
-    awk '$1 == "TOTAL" { printf "%d %%", $10 }'
+  llvm-cov report "$program" -instr-profile="$build/$target.profdata" -show-functions "${files[@]}" 2> /dev/null |
+    awk '/^[^ ]*_Z/ { all += $5; run += $5 - $6; if ($6 < $5) entered += $5 }
+      END { if (entered > 0) printf "%d / %d %%", 100 * run / all, 100 * run / entered }'
 }
+
+# mutate TARGET SECONDS LIBFUZZER_WORDS...
+mutate() {
+  LLVM_PROFILE_FILE=/dev/null run "$1" "$build/corpus/$1" "$build/seeds/$1" -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 \
+    -max_len=65536 -print_final_stats=1 -artifact_prefix="$build/findings/$1-" "${@:3}" 2>&1
+}
+
+executions() { awk '/stat::number_of_executed_units/ { runs += $2 } END { print runs + 0 }' "$1"; }
 
 # fuzz TARGET SECONDS
 fuzz() {
-  local target=$1 seconds=$2 corpus=$build/corpus/$1 findings=$build/findings log=$build/$1.log found=0
-  mkdir -p "$findings" "$corpus"
+  local target=$1 seconds=$2 log=$build/$1.log found=0 begin=$SECONDS missing
+  mkdir -p "$build/findings" "$build/corpus/$target"
   python3 tests/fuzz/seeds.py "$target" "$build/seeds/$target"
-  LLVM_PROFILE_FILE=/dev/null run "$target" "$corpus" "$build/seeds/$target" -max_total_time="$seconds" -timeout=10 \
-    -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 -artifact_prefix="$findings/$target-" > "$log" 2>&1 || found=1
-  awk -v target="$target" -v seconds="$seconds" -v covered="$(lines_covered "$target")" '
+  mutate "$target" "$seconds" > "$log" || found=1
+  missing=$((1000000 - $(executions "$log")))
+  if [ "$found" = 0 ] && [ "$missing" -gt 0 ]; then mutate "$target" "$seconds" -runs="$missing" >> "$log" || found=1; fi
+  awk -v target="$target" -v seconds="$((SECONDS - begin))" -v covered="$(lines_covered "$target")" '
     / cov: / { for (i = 1; i < NF; ++i) { if ($i == "cov:") cov = $(i + 1); if ($i == "ft:") ft = $(i + 1); if ($i == "corp:") corpus = $(i + 1) } }
-    /stat::number_of_executed_units/ { runs = $2 }
-    /stat::slowest_unit_time_sec/ { slowest = $2 }
-    /stat::peak_rss_mb/ { memory = $2 }
+    /stat::number_of_executed_units/ { runs += $2 }
+    /stat::slowest_unit_time_sec/ && $2 >= slowest { slowest = $2 }
+    /stat::peak_rss_mb/ && $2 >= memory { memory = $2 }
     END { printf "| %s | %s | %d | %s | %s | %s | %s | %s | %s |\n", target, seconds, runs, cov, ft, covered, corpus, slowest, memory }' "$log"
   if [ "$found" = 1 ]; then
     say "$target: $(grep -m1 -E 'ERROR|SUMMARY|runtime error|terminate' "$log" || echo failed); see $log"
