@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "support/files/file_contents.hpp"
+#include "support/files/paths.hpp"
 #include "support/images/image_folder.hpp"
 #include "support/process/error.hpp"
 #include "support/terminal/terminal.hpp"
@@ -175,7 +176,7 @@ class ImageIndex {
  public:
   explicit ImageIndex(fs::path folder) : folder_(std::move(folder)) {}
 
-  bool has(const std::string& identity) { return !images_of(identity).empty() || fs::is_directory(folder_ / identity); }
+  bool has(const std::string& identity) { return !images_of(identity).empty() || is_folder(folder_ / identity); }
 
   /// An empty path when there is none. Of several endings the first of image_endings() counts.
   fs::path find(const NamedImage& image) {
@@ -189,7 +190,7 @@ class ImageIndex {
 
   const ByName& images_of(const std::string& identity) {
     const auto [entry, is_new] = listed_.try_emplace(identity);
-    if (is_new && fs::is_directory(folder_ / identity)) {
+    if (is_new && is_folder(folder_ / identity)) {
       for (const fs::path& path : images_in(folder_ / identity)) {
         fs::path& kept = entry->second[path.stem().string()];
         if (kept.empty() || rank(path) < rank(kept)) kept = path;

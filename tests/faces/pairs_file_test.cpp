@@ -259,6 +259,14 @@ TEST_F(FindImagesTest, AFolderInAFolderOfTheSameName) {
   }
 }
 
+TEST_F(FindImagesTest, NamesMayBeTooLongForAFolder) {
+  const std::string name(300, 'x');
+  const PairsFile file = read("1 1\n" + name + " 1 2\nA 1 B 3\n");
+  EXPECT_EQ(message_of<UserError>([&] { find_images(file.images, folder_.path(), "pairs.txt"); }),
+            folder_.path().string() + " has no folder " + name +
+                ", which pairs.txt, line 2, names (and 3 more images are absent)");
+}
+
 TEST_F(FindImagesTest, AbsentImagesAreNamed) {
   const PairsFile file = read(two_folds);
   touch_all(file);

@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 
+#include "support/files/paths.hpp"
 #include "support/images/image_file.hpp"
 #include "support/images/image_folder.hpp"
 #include "support/process/error.hpp"
@@ -17,11 +18,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* layout = "; expected train/<class>/<image> and val/<class>/<image>, of .jpg, .jpeg, .png or .pgm";
-
-bool is_folder(const fs::path& path) {
-  std::error_code ignored;
-  return fs::is_directory(path, ignored);
-}
 
 /// By their names, byte for byte, as Python sorts them.
 std::vector<fs::path> folders_in(const fs::path& folder) {

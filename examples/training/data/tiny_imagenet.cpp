@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "support/files/file_contents.hpp"
+#include "support/files/paths.hpp"
 #include "support/images/image_folder.hpp"
 #include "support/process/error.hpp"
 #include "training/data/decoded_images.hpp"
@@ -23,8 +24,7 @@ constexpr uint64_t most_bytes = uint64_t{4} << 20;  // of a list of names; the l
 constexpr const char* archive = "; is this the unpacked tiny-imagenet-200?";
 
 std::vector<std::string> lines_of(const fs::path& path) {
-  std::error_code ignored;
-  if (!fs::exists(path, ignored)) throw UserError(c10::str(path, " cannot be opened", archive));
+  if (!is_there(path)) throw UserError(c10::str(path, " cannot be opened", archive));
   std::istringstream file(contents_of(path, most_bytes));
   std::vector<std::string> lines;
   for (std::string line; std::getline(file, line);) {
@@ -57,8 +57,7 @@ std::vector<LabelledFile> training_files(const fs::path& root, const Labels& lab
   std::vector<LabelledFile> files;
   for (const auto& [name, label] : labels) {
     const fs::path folder = root / "train" / name;
-    std::error_code ignored;
-    if (!fs::is_directory(folder, ignored)) throw UserError(c10::str("there is no folder ", folder, archive));
+    if (!is_folder(folder)) throw UserError(c10::str("there is no folder ", folder, archive));
     const std::vector<fs::path> found = images_below(folder);
     if (found.empty()) throw UserError(c10::str("the folder ", folder, " holds no image", archive));
     for (const fs::path& path : found) files.push_back({path, label});
@@ -70,8 +69,7 @@ std::vector<LabelledFile> training_files(const fs::path& root, const Labels& lab
 std::vector<LabelledFile> annotated_files(const fs::path& root, const Labels& labels) {
   const fs::path annotations = root / "val" / "val_annotations.txt", folder = root / "val" / "images";
   std::map<std::string, fs::path> by_stem;
-  std::error_code ignored;
-  if (fs::is_directory(folder, ignored)) {
+  if (is_folder(folder)) {
     for (const fs::path& path : images_in(folder)) by_stem.emplace(path.stem().string(), path);
   }
   std::vector<LabelledFile> files;
@@ -87,7 +85,7 @@ std::vector<LabelledFile> annotated_files(const fs::path& root, const Labels& la
     }
     const fs::path named = folder / image;
     const auto other = by_stem.find(named.stem().string());  // converted, or with another ending
-    files.push_back({other == by_stem.end() || fs::exists(named) ? named : other->second, label->second});
+    files.push_back({other == by_stem.end() || is_there(named) ? named : other->second, label->second});
   }
   return files;
 }
@@ -96,9 +94,8 @@ std::vector<LabelledFile> annotated_files(const fs::path& root, const Labels& la
 std::vector<LabelledFile> sorted_out_files(const fs::path& root, const Labels& labels) {
   std::vector<LabelledFile> files;
   for (const auto& [name, label] : labels) {
-    std::error_code ignored;
     const fs::path folder = root / "val" / name;
-    if (!fs::is_directory(folder, ignored)) continue;
+    if (!is_folder(folder)) continue;
     for (const fs::path& path : images_below(folder)) files.push_back({path, label});
   }
   return files;
@@ -110,11 +107,10 @@ std::vector<LabelledFile> left_behind(const fs::path& root, const Labels& labels
   std::set<fs::path> names;
   for (const LabelledFile& file : sorted_out) names.insert(file.path.stem());
   const auto is_sorted_out = [&](const fs::path& path) { return names.contains(path.stem()); };
-  std::error_code ignored;
   const fs::path folder = root / "val" / "images";
-  if (!fs::is_directory(folder, ignored) || std::ranges::all_of(images_in(folder), is_sorted_out)) return {};
+  if (!is_folder(folder) || std::ranges::all_of(images_in(folder), is_sorted_out)) return {};
   std::vector<LabelledFile> files = annotated_files(root, labels);
-  std::erase_if(files, [&](const LabelledFile& file) { return is_sorted_out(file.path) || !fs::exists(file.path); });
+  std::erase_if(files, [&](const LabelledFile& file) { return is_sorted_out(file.path) || !is_there(file.path); });
   return files;
 }
 

@@ -14,6 +14,7 @@
 #include "support/files/atomic_file.hpp"
 #include "support/files/folder_lock.hpp"
 #include "support/files/json.hpp"
+#include "support/files/paths.hpp"
 #include "support/images/plot.hpp"
 #include "support/process/error.hpp"
 #include "support/process/interruption.hpp"
@@ -34,12 +35,6 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t steps_between_looks = 20;  // where reading the loss makes a GPU wait, or other processes
-
-/// False also where the folder may not be read.
-bool is_there(const fs::path& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
-}
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 

@@ -8,6 +8,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/bincount.h>
 #include <ATen/ops/equal.h>
+#include <c10/util/StringUtil.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -204,6 +205,18 @@ TEST(TinyImageNet, IsNoListOfFoldersElsewhere) {
     EXPECT_EQ(error_of(folder.path()),
               "\"" + (folder / "wnids.txt").string() + "\" names '" + name + "'; expected a folder such as n01443537");
   }
+}
+
+/// What fuzzing found too: a name that is too long for any file ended in the system's words.
+TEST(TinyImageNet, NamesMayBeTooLongForAFile) {
+  const TemporaryFolder folder;
+  const fs::path root = write_small_set(folder.path());
+  const std::string lines = read_text(root / "val/val_annotations.txt"), rest = lines.substr(lines.find('\t'));
+  const std::string ending(300, 'x');
+  write_text(root / "val/val_annotations.txt", "val_0." + ending + rest);  // of the picture that has this stem
+  expect_small_set(load(root));
+  write_text(root / "val/val_annotations.txt", ending + rest);
+  EXPECT_EQ(error_of(root), c10::str(root / "val/images" / ending, " cannot be read: File name too long"));
 }
 
 TEST(TinyImageNet, TakesMemoryByTheLengthOfItsLists) {
