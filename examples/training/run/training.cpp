@@ -26,6 +26,7 @@
 #include "training/data/augmentation.hpp"
 #include "training/distributed/synchronised_norm.hpp"
 #include "training/models/weights.hpp"
+#include "training/run/checkpoint.hpp"
 #include "training/run/precision.hpp"
 #include "training/settings/capturable.hpp"
 #include "training/settings/schedule.hpp"
