@@ -32,14 +32,14 @@ at::Tensor by_channel(const at::Tensor& numbers, const at::Tensor& images) {
   return numbers.to(images.scalar_type()).view(shape);
 }
 
-struct Moments {
+struct MomentsOfAll {
   at::Tensor mean, variance;  ///< float64 [C], the variance with its bias
   at::Tensor count;           ///< float64, a scalar: values of a channel, of all processes
 };
 
 /// The sums of all processes in float64, made of each one's mean and variance, which LibTorch finds without
 /// cancellation.
-Moments moments_of(const at::Tensor& images, Processes& processes) {
+MomentsOfAll moments_of(const at::Tensor& images, Processes& processes) {
   const int64_t channels = images.size(1), count = images.numel() / channels;
   at::Tensor sums = at::zeros({2 * channels + 1}, images.options().dtype(at::kDouble).memory_format(std::nullopt));
   if (count > 0) {
@@ -55,7 +55,7 @@ Moments moments_of(const at::Tensor& images, Processes& processes) {
   return {mean, (sums.narrow(0, channels, channels) / all - mean * mean).clamp_min(0), all};
 }
 
-void update_running_statistics(const NormState& state, const Moments& moments) {
+void update_running_statistics(const NormState& state, const MomentsOfAll& moments) {
   if (!state.running_mean.defined()) return;
   const at::Tensor unbiased = moments.variance * (moments.count / (moments.count - 1));
   state.running_mean.lerp_(moments.mean.to(state.running_mean.scalar_type()), state.momentum);
@@ -67,7 +67,7 @@ class SynchronisedNormNode : public torch::autograd::Function<SynchronisedNormNo
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& images, const at::Tensor& weight,
                             const at::Tensor& bias, const NormState& state, Processes& processes) {
-    const Moments moments = moments_of(images, processes);
+    const MomentsOfAll moments = moments_of(images, processes);
     update_running_statistics(state, moments);
     const at::Tensor inverse = (moments.variance + state.epsilon).rsqrt();
     const at::Tensor scale = weight.to(at::kDouble) * inverse;

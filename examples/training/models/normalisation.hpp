@@ -27,4 +27,7 @@ at::Tensor batch_norm_add_relu(torch::nn::BatchNorm2d& norm, const at::Tensor& i
 /// `ceil_mode`.
 at::Tensor batch_norm_relu_max_pool(torch::nn::BatchNorm2d& norm, const at::Tensor& images, bool ceil_mode);
 
+/// The mean of each 2 x 2 pixels of relu(norm(images)); of odd sizes the last row and column are left out.
+at::Tensor batch_norm_relu_mean_pool(torch::nn::BatchNorm2d& norm, const at::Tensor& images);
+
 }  // namespace mma::examples

@@ -1,6 +1,6 @@
-// The loops of normalisation.cpp over pictures with channels last, [pixels, channels] in memory. On x86 compiled for
-// SSE2 and for AVX2 (AVX-512 was no faster: memory is what they wait for), elsewhere plain; the same sums in the same
-// order by any number of threads.
+// The loops of normalisation_passes.cpp over pictures with channels last, [pixels, channels] in memory. On x86 compiled
+// for SSE2 and for AVX2 (AVX-512 was no faster: memory is what they wait for), elsewhere plain; the same sums in the
+// same order by any number of threads.
 #pragma once
 
 #include <algorithm>
@@ -16,12 +16,15 @@ constexpr int64_t rows_at_once = 4;
 
 /// How [pixels, channels] is gone over. Of few channels several pixels side by side are one row, so that they fill the
 /// registers; rows are taken `rows_at_once`, chunks of rows are what threads share and what is summed up in float32.
+/// Where the pictures are the first channels of wider ones, `stride` is how many channels those have.
 struct Layout {
-  Layout(int64_t pixel_count, int64_t channel_count) : pixels(pixel_count), channels(channel_count) {
+  Layout(int64_t pixel_count, int64_t channel_count) : Layout(pixel_count, channel_count, channel_count) {}
+  Layout(int64_t pixel_count, int64_t channel_count, int64_t pixel_stride)
+      : pixels(pixel_count), channels(channel_count), stride(pixel_stride) {
     constexpr int64_t register_width = 16, wide = 128, too_wide = 1024, chunk_entries = 32768, chunk_pixels = 256;
     side_by_side = register_width / std::gcd(channels, register_width);
     if (side_by_side * channels < wide) side_by_side *= wide / (side_by_side * channels);
-    if (side_by_side * channels > too_wide) side_by_side = 1;
+    if (side_by_side * channels > too_wide || stride != channels) side_by_side = 1;
     width = side_by_side * channels;
     const int64_t unit = rows_at_once * side_by_side;
     chunk = std::max(unit, std::max(chunk_pixels, chunk_entries / channels) / unit * unit);
@@ -29,7 +32,7 @@ struct Layout {
 
   int64_t chunks() const { return (pixels + chunk - 1) / chunk; }
 
-  int64_t pixels, channels;
+  int64_t pixels, channels, stride;
   int64_t side_by_side, width;  ///< pixels and entries of a row
   int64_t chunk;                ///< in pixels
 };
@@ -49,16 +52,32 @@ inline Range chunk_of(const Layout& layout, int64_t index) {
   for (int64_t k = 0; k < entries; k += line) __builtin_prefetch(rows + ahead + k);
 }
 
-/// step(how many rows: a constant, the first entry, the width of a row) until the range is done.
+/// The same of a pixel's first channels where pixels lie `stride` apart.
+[[gnu::always_inline]] inline void ask_for_pixel(const float* pixel, int64_t stride, int64_t channels) {
+  constexpr int64_t ahead = 2048, line = 16;  // floats
+  const float* later = pixel + (ahead / stride + 1) * stride;
+  for (int64_t k = 0; k < channels; k += line) __builtin_prefetch(later + k);
+}
+
+/// Of the pictures that a layout is of.
+template <int64_t rows>
+[[gnu::always_inline]] inline void ask_for(const Layout& layout, const float* first, int64_t width) {
+  if (layout.stride == layout.channels) return ask_for_rows(first, rows * width);
+  ask_for_pixel(first, layout.stride, width);
+}
+
+/// step(how many rows: a constant, the first pixel, the width of a row) until the range is done.
 template <typename Step>
 [[gnu::always_inline]] inline void in_rows(const Layout& layout, Range range, const Step& step) {
   int64_t pixel = range.first;
-  for (; pixel + rows_at_once * layout.side_by_side <= range.last; pixel += rows_at_once * layout.side_by_side) {
-    step(std::integral_constant<int64_t, rows_at_once>(), pixel * layout.channels, layout.width);
+  const bool apart = layout.stride != layout.channels;  // then pixel by pixel
+  for (; !apart && pixel + rows_at_once * layout.side_by_side <= range.last;
+       pixel += rows_at_once * layout.side_by_side) {
+    step(std::integral_constant<int64_t, rows_at_once>(), pixel, layout.width);
   }
   for (; pixel < range.last; pixel += layout.side_by_side) {
     const int64_t side_by_side = std::min(layout.side_by_side, range.last - pixel);
-    step(std::integral_constant<int64_t, 1>(), pixel * layout.channels, side_by_side * layout.channels);
+    step(std::integral_constant<int64_t, 1>(), pixel, side_by_side * layout.channels);
   }
 }
 
@@ -146,8 +165,11 @@ template <int64_t rows>
   }
 }
 
-/// out = the gradient of x. Without `gradient`, of what is in out.
-template <int64_t rows, bool relu, bool in_place>
+/// Where the gradient of x goes: over the gradient that came, elsewhere, or it is added to what is there.
+enum class Target { InPlace, Fresh, Added };
+
+/// out = the gradient of x; in place, of what is in out.
+template <int64_t rows, bool relu, Target target>
 [[gnu::always_inline]] inline void gradient_of_input(const float* __restrict x, const float* __restrict gradient,
                                                      const float* __restrict mean, const float* __restrict scale,
                                                      const float* __restrict shift, const float* __restrict of_gradient,
@@ -158,9 +180,11 @@ template <int64_t rows, bool relu, bool in_place>
 #pragma GCC unroll 4
     for (int64_t row = 0; row < rows; ++row) {
       const float deviation = x[row * width + j] - mean[j];
-      float slope = of_gradient[j] * (in_place ? out : gradient)[row * width + j];
+      float slope = of_gradient[j] * (target == Target::InPlace ? out : gradient)[row * width + j];
       if constexpr (relu) slope = where(is_active(deviation * scale[j] + shift[j]), slope);
-      out[row * width + j] = slope + (of_deviation[j] * deviation + constant[j]);
+      slope += of_deviation[j] * deviation + constant[j];
+      if constexpr (target == Target::Added) slope += out[row * width + j];
+      out[row * width + j] = slope;
     }
   }
 }
@@ -231,6 +255,61 @@ template <size_t taps>
     for (size_t tap = 0; tap < taps; ++tap) {
       const float rest = of_deviation[c] * deviations[tap] + constant[c];
       out[at[tap] + c] = where(winner == static_cast<int32_t>(tap), slope) + rest;
+    }
+  }
+}
+
+/// out = the mean of the window's relus
+template <size_t taps>
+[[gnu::always_inline]] inline void average(const float* __restrict x, const Window<taps>& at,
+                                           const float* __restrict mean, const float* __restrict scale,
+                                           const float* __restrict shift, int64_t channels, float* __restrict out) {
+  for (int64_t c = 0; c < channels; ++c) {
+    float total = 0;
+#pragma GCC unroll 4
+    for (size_t tap = 0; tap < taps; ++tap) {
+      const float value = (x[at[tap] + c] - mean[c]) * scale[c] + shift[c];
+      total += where(!(value < 0), value);  // NaN stays
+    }
+    out[c] = total * (1.0F / taps);
+  }
+}
+
+/// As add_gradients, each pixel's gradient its share of the window's.
+template <size_t taps>
+[[gnu::always_inline]] inline void add_shared_gradients(const float* __restrict x, const Window<taps>& at,
+                                                        const float* __restrict gradient, const float* __restrict mean,
+                                                        const float* __restrict scale, const float* __restrict shift,
+                                                        int64_t channels, float* __restrict sum,
+                                                        float* __restrict products) {
+  for (int64_t c = 0; c < channels; ++c) {
+    const float slope = gradient[c] * (1.0F / taps);
+    float gradients = 0, of_deviations = 0;
+#pragma GCC unroll 4
+    for (size_t tap = 0; tap < taps; ++tap) {
+      const float deviation = x[at[tap] + c] - mean[c], product = slope * deviation;
+      const bool active = is_active(deviation * scale[c] + shift[c]);
+      gradients += where(active, slope);
+      of_deviations += where(active, product);
+    }
+    sum[c] += gradients;
+    products[c] += of_deviations;
+  }
+}
+
+/// As gradient_of_pooled, of the mean.
+template <size_t taps>
+[[gnu::always_inline]] inline void gradient_of_shared(
+    const float* __restrict x, const Window<taps>& at, const float* __restrict gradient, const float* __restrict mean,
+    const float* __restrict scale, const float* __restrict shift, const float* __restrict of_gradient,
+    const float* __restrict of_deviation, const float* __restrict constant, int64_t channels, float* __restrict out) {
+  for (int64_t c = 0; c < channels; ++c) {
+    const float slope = gradient[c] * of_gradient[c] * (1.0F / taps);
+#pragma GCC unroll 4
+    for (size_t tap = 0; tap < taps; ++tap) {
+      const float deviation = x[at[tap] + c] - mean[c];
+      const float rest = of_deviation[c] * deviation + constant[c];
+      out[at[tap] + c] = where(is_active(deviation * scale[c] + shift[c]), slope) + rest;
     }
   }
 }

@@ -4,6 +4,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/avg_pool2d.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/max_pool2d.h>
@@ -17,29 +18,30 @@
 #include <cmath>
 #include <limits>
 
-#include "../../formula_weights.hpp"
+#include "image_numbers.hpp"
 
 namespace mma::examples {
 namespace {
 
+using mma::tests::error_of;
+using mma::tests::image_numbers;
 using mma::tests::noise;
 using torch::nn::BatchNorm2d;
 
-enum class Kind { Plain, Relu, Add, AddRelu, Pool, PoolCeil };
-constexpr Kind kinds[] = {Kind::Plain, Kind::Relu, Kind::Add, Kind::AddRelu, Kind::Pool, Kind::PoolCeil};
+enum class Kind { Plain, Relu, Add, AddRelu, Pool, PoolCeil, MeanPool };
+constexpr Kind kinds[] = {Kind::Plain, Kind::Relu,     Kind::Add,     Kind::AddRelu,
+                          Kind::Pool,  Kind::PoolCeil, Kind::MeanPool};
 
 bool adds(Kind kind) { return kind == Kind::Add || kind == Kind::AddRelu; }
-bool pools(Kind kind) { return kind == Kind::Pool || kind == Kind::PoolCeil; }
+bool pools(Kind kind) { return kind == Kind::Pool || kind == Kind::PoolCeil || kind == Kind::MeanPool; }
 bool has_relu(Kind kind) { return kind != Kind::Plain && kind != Kind::Add; }
 
 struct Shape {
   int64_t batch, channels, height, width;
 };
 
-/// Numbers of about 1, channels last.
 at::Tensor images_of(const Shape& shape, uint64_t stream) {
-  const at::Tensor numbers = noise(stream, {shape.batch, shape.channels, shape.height, shape.width}) * 3;
-  return numbers.to(at::kFloat).contiguous(at::MemoryFormat::ChannelsLast);
+  return image_numbers(stream, {shape.batch, shape.channels, shape.height, shape.width});
 }
 
 /// With weights of both signs.
@@ -61,6 +63,8 @@ at::Tensor fused(Kind kind, BatchNorm2d& norm, const at::Tensor& images, const a
       return batch_norm_add(norm, images, shortcut);
     case Kind::AddRelu:
       return batch_norm_add_relu(norm, images, shortcut);
+    case Kind::MeanPool:
+      return batch_norm_relu_mean_pool(norm, images);
     default:
       return batch_norm_relu_max_pool(norm, images, kind == Kind::PoolCeil);
   }
@@ -70,6 +74,7 @@ at::Tensor by_libtorch(Kind kind, BatchNorm2d& norm, const at::Tensor& images, c
   at::Tensor result = norm->forward(images);
   if (adds(kind)) result = result + shortcut;
   if (has_relu(kind)) result = result.relu();
+  if (kind == Kind::MeanPool) return at::avg_pool2d(result, 2);
   return pools(kind) ? at::max_pool2d(result, 2, 2, 0, 1, kind == Kind::PoolCeil) : result;
 }
 
@@ -120,7 +125,7 @@ class Formula {
 
  private:
   int64_t pooled(int64_t size) const {
-    return kind_ == Kind::Pool ? size / 2 : kind_ == Kind::PoolCeil ? (size + 1) / 2 : size;
+    return kind_ == Kind::PoolCeil ? (size + 1) / 2 : pools(kind_) ? size / 2 : size;
   }
 
   void channel(int64_t c, const at::Tensor& gradient, Outcome& outcome) {
@@ -135,7 +140,11 @@ class Formula {
     normal.copy_((x - mean) * inverse);
     at::Tensor value = normal * weight + bias;
     if (adds(kind_)) value = value + shortcut_.select(1, c);
-    follow(value.contiguous(), gradient.select(1, c), outcome.result.select(1, c), passed);
+    if (kind_ == Kind::MeanPool) {
+      average(value.contiguous(), gradient.select(1, c), outcome.result.select(1, c), passed);
+    } else {
+      follow(value.contiguous(), gradient.select(1, c), outcome.result.select(1, c), passed);
+    }
     if (adds(kind_)) outcome.of_shortcut.select(1, c).copy_(passed);
     const double sum = passed.sum().item<double>(), product = (passed * normal).sum().item<double>();
     outcome.of_bias[c] = sum;
@@ -166,16 +175,26 @@ class Formula {
     }
   }
 
+  /// The same of the mean of four.
+  static void average(const at::Tensor& value, const at::Tensor& gradient, at::Tensor result, at::Tensor passed) {
+    const auto values = value.accessor<double, 3>();
+    const auto gradients = gradient.accessor<double, 3>();
+    auto results = result.accessor<double, 3>(), through = passed.accessor<double, 3>();
+    for (int64_t n = 0; n < result.size(0); ++n) {
+      for (int64_t y = 0; y < 2 * result.size(1); ++y) {
+        for (int64_t x = 0; x < 2 * result.size(2); ++x) {
+          if (values[n][y][x] <= 0) continue;
+          results[n][y / 2][x / 2] += values[n][y][x] / 4;
+          through[n][y][x] = gradients[n][y / 2][x / 2] / 4;
+        }
+      }
+    }
+  }
+
   Kind kind_;
   at::Tensor images_, shortcut_, weight_, bias_;
   double epsilon_;
 };
-
-/// The largest difference as a share of the largest number.
-double error_of(const at::Tensor& found, const at::Tensor& expected) {
-  const double largest = std::max(expected.abs().max().item<double>(), 0.1);
-  return (found.to(at::kDouble) - expected).abs().max().item<double>() / largest;
-}
 
 void expect_near(const Outcome& found, const Outcome& expected, double tolerance, const std::string& what) {
   EXPECT_EQ(found.result.sizes(), expected.result.sizes()) << what;
@@ -203,7 +222,7 @@ constexpr Shape shapes[] = {{2, 1, 1, 1},    {7, 3, 1, 1},    {33, 100, 1, 1}, {
 TEST(Normalisation, IsTheFormula) {
   for (const Shape& shape : shapes) {
     for (const Kind kind : kinds) {
-      if (kind == Kind::Pool && std::min(shape.height, shape.width) < 2) continue;
+      if (pools(kind) && kind != Kind::PoolCeil && std::min(shape.height, shape.width) < 2) continue;
       const BatchNorm2d norm = norm_of(shape.channels);
       const at::Tensor images = images_of(shape, 1), shortcut = images_of(shape, 2);
       const Outcome expected = Formula(kind, norm, images, shortcut).outcome();
