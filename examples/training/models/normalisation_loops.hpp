@@ -59,10 +59,16 @@ inline Range chunk_of(const Layout& layout, int64_t index) {
   for (int64_t k = 0; k < channels; k += line) __builtin_prefetch(later + k);
 }
 
-/// Of the pictures that a layout is of.
+/// Where a layout's rows begin in the pictures; several at once are never apart.
+template <int64_t rows>
+[[gnu::always_inline]] inline int64_t place_of(const Layout& layout, int64_t pixel) {
+  return pixel * (rows > 1 ? layout.channels : layout.stride);
+}
+
+/// Asks for what comes after them.
 template <int64_t rows>
 [[gnu::always_inline]] inline void ask_for(const Layout& layout, const float* first, int64_t width) {
-  if (layout.stride == layout.channels) return ask_for_rows(first, rows * width);
+  if (rows > 1 || layout.stride == layout.channels) return ask_for_rows(first, rows * width);
   ask_for_pixel(first, layout.stride, width);
 }
 
@@ -70,9 +76,9 @@ template <int64_t rows>
 template <typename Step>
 [[gnu::always_inline]] inline void in_rows(const Layout& layout, Range range, const Step& step) {
   int64_t pixel = range.first;
-  const bool apart = layout.stride != layout.channels;  // then pixel by pixel
-  for (; !apart && pixel + rows_at_once * layout.side_by_side <= range.last;
-       pixel += rows_at_once * layout.side_by_side) {
+  const int64_t at_once = rows_at_once * layout.side_by_side;
+  const int64_t last = layout.stride == layout.channels ? range.last : 0;  // rows that lie apart come one by one
+  for (; pixel + at_once <= last; pixel += at_once) {
     step(std::integral_constant<int64_t, rows_at_once>(), pixel, layout.width);
   }
   for (; pixel < range.last; pixel += layout.side_by_side) {

@@ -158,10 +158,10 @@ void normalise_all(const Layout& layout, const float* x, const float* shortcut, 
       in_rows(
           layout, chunk_of(layout, chunk), [&](auto rows, int64_t pixel, int64_t width) __attribute__((always_inline)) {
             const int64_t first = pixel * layout.channels;
-            ask_for<rows()>(layout, x + pixel * layout.stride, width);
+            const float* from = x + place_of<rows()>(layout, pixel);
+            ask_for<rows()>(layout, from, width);
             if constexpr (add) ask_for_rows(shortcut + first, rows() * width);
-            normalise<rows(), relu, add>(x + pixel * layout.stride, shortcut + first, mean, scale, shift, width,
-                                         out + first);
+            normalise<rows(), relu, add>(from, shortcut + first, mean, scale, shift, width, out + first);
           });
     });
   });
@@ -176,7 +176,7 @@ Numbers gradient_sums(const Backward& pass) {
       in_rows(
           layout, chunk_of(layout, chunk), [&](auto rows, int64_t pixel, int64_t width) __attribute__((always_inline)) {
             const int64_t first = pixel * layout.channels;
-            const float* x = pass.x + pixel * layout.stride;
+            const float* x = pass.x + place_of<rows()>(layout, pixel);
             ask_for<rows()>(layout, x, width);
             ask_for_rows(pass.gradient + first, rows() * width);
             add_gradients<rows(), relu>(x, pass.gradient + first, mean, scale, shift, width, sum, products);
@@ -191,13 +191,13 @@ void input_gradient(const Backward& pass, const Slopes& slopes, float* out) {
   const float *mean = pass.affine.mean.data(), *scale = pass.affine.scale.data(), *shift = pass.affine.shift.data();
   const float *of_gradient = slopes.of_gradient.data(), *of_deviation = slopes.of_deviation.data();
   const float* constant = slopes.constant.data();
-  const int64_t out_stride = target == Target::Added ? layout.stride : layout.channels;
   over_chunks(layout.chunks(), 0, true, [&](int64_t chunk, float*) {
     in_widest_registers([&]() __attribute__((always_inline)) {
       in_rows(
           layout, chunk_of(layout, chunk), [&](auto rows, int64_t pixel, int64_t width) __attribute__((always_inline)) {
-            const float *x = pass.x + pixel * layout.stride, *gradient = pass.gradient + pixel * layout.channels;
-            float* to = out + pixel * out_stride;
+            const float *x = pass.x + place_of<rows()>(layout, pixel),
+                        *gradient = pass.gradient + pixel * layout.channels;
+            float* to = out + (target == Target::Added ? place_of<rows()>(layout, pixel) : pixel * layout.channels);
             ask_for<rows()>(layout, x, width);
             ask_for_rows(gradient, rows() * width);
             if constexpr (target == Target::Added) ask_for<rows()>(layout, to, width);
