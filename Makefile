@@ -83,6 +83,6 @@ format:
 	git ls-files '*.hpp' '*.cpp' | xargs clang-format-14 -i
 
 clean:
-	rm -rf build build-bench build-demo build-docs build-fuzz build-library build-lint build-packages build-python build-sanitize \
-	  build-sanitize-threads \
+	rm -rf build build-bench build-clang build-demo build-docs build-fuzz build-library build-lint build-packages build-python \
+	  build-sanitize build-sanitize-threads \
 	  python/build python/*.egg-info

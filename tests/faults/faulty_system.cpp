@@ -71,24 +71,24 @@ bool fails_as(const char* fault, int error, std::atomic<long>& count) {
 }
 
 bool is_interrupted() {
-  static std::atomic<long> count = 0;
+  static std::atomic<long> count{0};
   if (!fault_is("interrupted") || ++count % 2 == 0) return false;
   errno = EINTR;
   return true;
 }
 
 bool write_fails() {
-  static std::atomic<long> count = 0;
+  static std::atomic<long> count{0};
   return is_interrupted() || fails_as("full", ENOSPC, count);
 }
 
 bool read_fails() {
-  static std::atomic<long> count = 0;
+  static std::atomic<long> count{0};
   return is_interrupted() || fails_as("unreadable", EIO, count);
 }
 
 bool sync_fails(int file) {
-  static std::atomic<long> count = 0;
+  static std::atomic<long> count{0};
   return is_interrupted() || (!is_folder(file) && fails_as("lost", EIO, count));
 }
 
@@ -106,7 +106,7 @@ int pieces(const iovec* vectors, int count, iovec& first) {
 }
 
 void turn_back(timespec* time) {
-  static std::atomic<long> hours = 0;
+  static std::atomic<long> hours{0};
   if (fault_is("clock")) time->tv_sec -= 3600 * ++hours;
 }
 

@@ -88,7 +88,7 @@ class Gather : public testing::Test {
   void add_three_pairs() const {
     const double without[] = {40, 41, 42}, with[] = {41, 42.5, 43};
     const double angle_without[] = {60, 61, 62}, angle_with[] = {80, 81.5, 83};
-    for (const uint64_t seed : {1, 2, 3}) {
+    for (const uint64_t seed : {1U, 2U, 3U}) {
       add("none", seed, without[seed - 1], angle_without[seed - 1]);
       add("mma", seed, with[seed - 1], angle_with[seed - 1]);
     }

@@ -190,7 +190,7 @@ TEST_F(Reports, TakeTheLastAccuracyForFigures3And4) {
 
 TEST_F(Reports, FollowTheEpochsForFigures5And6) {
   plan("figure5", Scale::smoke, {1, 2});
-  for (const uint64_t seed : {1, 2}) {
+  for (const uint64_t seed : {1U, 2U}) {
     write_config(run(0, seed));
     write_metrics(run(0, seed), {{10 * static_cast<double>(seed), 50, vgg19_angles}, {60, 80, vgg19_angles}});
   }
@@ -249,7 +249,7 @@ class Study : public Reports {
 
 TEST_F(Study, ComparesSeedBySeed) {
   const double without[] = {40, 41, 42}, with[] = {41, 42.5, 43};
-  for (const uint64_t seed : {1, 2, 3}) {
+  for (const uint64_t seed : {1U, 2U, 3U}) {
     write(none, seed, without[seed - 1]);
     write(mma, seed, with[seed - 1]);
   }
@@ -278,14 +278,14 @@ TEST_F(Study, ComparesSeedBySeed) {
 }
 
 TEST_F(Study, SaysPlainlyWhenMmaDoesNotHelp) {
-  for (const uint64_t seed : {1, 2, 3}) write(none, seed, 40 + static_cast<double>(seed));
+  for (const uint64_t seed : {1U, 2U, 3U}) write(none, seed, 40 + static_cast<double>(seed));
   EXPECT_CONTAINS(report().markdown, "Whether MMA helps here is not known");
   const double alike[] = {41.5, 41, 43.5}, worse[] = {39, 40.5, 41};
-  for (const uint64_t seed : {1, 2, 3}) write(mma, seed, alike[seed - 1]);
+  for (const uint64_t seed : {1U, 2U, 3U}) write(mma, seed, alike[seed - 1]);
   EXPECT_CONTAINS(report().markdown,
                   "MMA shows no effect on the accuracy here: top-1 42.00 % with it, 42.00 % without");
   EXPECT_CONTAINS(report().markdown, " points would have been found with probability 0.8.");
-  for (const uint64_t seed : {1, 2, 3}) write(mma, seed, worse[seed - 1]);
+  for (const uint64_t seed : {1U, 2U, 3U}) write(mma, seed, worse[seed - 1]);
   EXPECT_CONTAINS(report().markdown, "MMA does harm here: ");
 }
 

@@ -112,7 +112,7 @@ TEST(AtomicFile, FolderThatIsNone) {
 TEST(AtomicFile, FullDiskKeepsTheOldFile) {
   const TemporaryFolder folder;
   write_bytes(folder / "a", "old");
-  for (const size_t size : {5'000, 500'000}) {  // noticed by the last flush, and in the middle
+  for (const size_t size : {5'000U, 500'000U}) {  // noticed by the last flush, and in the middle
     const FileSizeLimit limit(4096);
     EXPECT_EQ(failure(folder / "a", writing(std::string(size, 'x'))),
               "cannot write " + (folder / "a").string() + ": File too large");

@@ -17,7 +17,7 @@ using namespace mma::tests;
 
 TEST(FileContents, AreAllOfAFileWhateverItsLength) {
   const TemporaryFolder folder;
-  for (const size_t length : {0, 1, 65535, 65536, 65537, 200000}) {
+  for (const size_t length : {0U, 1U, 65535U, 65536U, 65537U, 200000U}) {
     std::string bytes(length, '\0');
     for (size_t i = 0; i < length; ++i) bytes[i] = static_cast<char>(i * i % 251);
     write_bytes(folder / "file", bytes);
