@@ -57,7 +57,7 @@ std::optional<std::string> latin1_of(std::string_view text) {
     const bool is_pair = (lead == 0xc2 || lead == 0xc3) && i + 1 < text.size();
     const unsigned next = is_pair ? static_cast<unsigned char>(text[++i]) : 0;
     if ((next & 0xc0) != 0x80) return std::nullopt;
-    bytes.push_back(static_cast<char>((lead & 3) << 6 | (next & 0x3f)));
+    bytes.push_back(static_cast<char>((lead & 3U) << 6U | (next & 0x3fU)));
   }
   return bytes;
 }
