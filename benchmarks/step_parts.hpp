@@ -12,6 +12,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 namespace mma::benchmarks {
@@ -70,11 +71,19 @@ inline std::string_view part_of(std::string_view name) {
   return {};
 }
 
+/// What is a part with all that runs in it: what the trainer has named, and a convolution's backward, which makes the
+/// filters' gradients float32 itself.
+inline bool is_whole(std::string_view name) {
+  return name == "mma.batch" || name == "mma.regularizer" || name == "mma.update" ||
+         name.starts_with("ConvolutionBackward");
+}
+
 /// While it lives, the time of what runs is added up by part. One at a time.
 class StepParts {
  public:
   explicit StepParts(c10::Device device) : device_(device) {
     running() = this;
+    marks_.reserve(4096);
     switch_to("rest");
     callback_ = at::addGlobalCallback(
         at::RecordFunctionCallback(begin, end)
@@ -93,7 +102,8 @@ class StepParts {
     switch_to("rest");
     if (device_.is_cuda()) marks_.back().event->synchronize();
     std::map<std::string, double> result;
-    for (size_t k = 0; k + 1 < marks_.size(); ++k) result[marks_[k].part] += between(marks_[k], marks_[k + 1]);
+    for (size_t k = 0; k + 1 < marks_.size(); ++k)
+      result[std::string(marks_[k].part)] += between(marks_[k], marks_[k + 1]);
     return result;
   }
 
@@ -102,12 +112,16 @@ class StepParts {
 
   /// From here on the time is this part's.
   struct Mark {
-    std::string part;
+    std::string_view part;
     Clock::time_point time;
     std::unique_ptr<c10::Event> event;
   };
 
-  struct Claim : at::ObserverContext {};
+  struct Claim {
+    std::string_view part;
+    bool whole;
+  };
+  struct Claimed : at::ObserverContext {};
 
   static StepParts*& running() {
     static StepParts* running = nullptr;
@@ -116,31 +130,36 @@ class StepParts {
 
   static std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction& function) {
     StepParts* parts = running();
-    const std::string_view part = part_of(function.name());
-    if (parts == nullptr || part.empty()) return nullptr;
+    if (parts == nullptr) return nullptr;
     const std::lock_guard lock(parts->mutex_);
-    // What the trainer has named is a part with all that is in it; of operations the innermost counts.
-    if (!parts->claims_.empty() && (parts->claims_.front() == part || !is_of_operations(parts->claims_.front()))) {
+    const Claim claim = claim_of(function.name());
+    // Of operations the innermost counts.
+    if (claim.part.empty()) return nullptr;
+    if (!parts->claims_.empty() && (parts->claims_.back().whole || parts->claims_.front().part == claim.part)) {
       return nullptr;
     }
-    parts->claims_.emplace_back(part);
-    parts->switch_to(std::string(part));
-    return std::make_unique<Claim>();
+    parts->claims_.push_back(claim);
+    parts->switch_to(claim.part);
+    return std::make_unique<Claimed>();
   }
 
-  static void end(const at::RecordFunction& /*function*/, at::ObserverContext* claim) {
+  static void end(const at::RecordFunction& /*function*/, at::ObserverContext* claimed) {
     StepParts* parts = running();
-    if (parts == nullptr || claim == nullptr) return;
+    if (parts == nullptr || claimed == nullptr) return;
     const std::lock_guard lock(parts->mutex_);
     parts->claims_.pop_back();
-    parts->switch_to(parts->claims_.empty() ? "rest" : parts->claims_.back());
+    parts->switch_to(parts->claims_.empty() ? "rest" : parts->claims_.back().part);
   }
 
-  static bool is_of_operations(const std::string& part) {
-    return part != "batch" && part != "regularizer" && part != "update";
+  /// Remembered: a step has thousands of operations, and what looking costs would be counted too.
+  static Claim claim_of(const std::string& name) {
+    static std::unordered_map<std::string, Claim> known;
+    const auto found = known.find(name);
+    return found != known.end() ? found->second
+                                : known.emplace(name, Claim{part_of(name), is_whole(name)}).first->second;
   }
 
-  void switch_to(const std::string& part) {
+  void switch_to(std::string_view part) {
     Mark mark{part, Clock::now(), nullptr};
     if (device_.is_cuda()) {
       const c10::impl::VirtualGuardImpl gpu(device_.type());
@@ -157,7 +176,7 @@ class StepParts {
 
   c10::Device device_;
   std::mutex mutex_;
-  std::vector<std::string> claims_;
+  std::vector<Claim> claims_;
   std::vector<Mark> marks_;
   at::CallbackHandle callback_ = 0;
 };
