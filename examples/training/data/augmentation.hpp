@@ -25,7 +25,11 @@ class Normalisation {
 
  private:
   friend at::Tensor normalised(const at::Tensor& images, const Normalisation& by, at::MemoryFormat format);
+  at::Tensor of(const at::Tensor& images, at::MemoryFormat format) const;
+  at::Tensor looked_up(const at::Tensor& images, at::MemoryFormat format) const;
+
   at::Tensor scale_, shift_;  ///< to broadcast over [B, C, H, W]
+  at::Tensor numbers_;        ///< on a CPU, of each channel and value of a byte: [1, C, 1, 256]
 };
 
 /// float32 [B, C, H, W] of uint8, on their device.

@@ -65,10 +65,21 @@ TEST(Augmentation, CropsAndFlipsAsAPlainLoopDoes) {
   }
 }
 
+/// By LibTorch's operations, as on a GPU.
 TEST(Augmentation, ReadsImagesThatAreNotContiguous) {
-  const at::Tensor images = random_images({18, 8, 8, 3}).permute({0, 3, 1, 2});
-  const at::Tensor crops = all_crops(1);
-  EXPECT_TRUE(at::equal(cropped_and_flipped(images, 1, crops), plainly_cropped_and_flipped(images, 1, crops)));
+  for (const int64_t padding : {0, 1, 4}) {
+    const at::Tensor crops = all_crops(padding);
+    for (const auto& [channels, height, width] : {std::array<int64_t, 3>{3, 8, 8}, {2, 5, 7}}) {
+      const at::Tensor images = random_images({crops.size(1), height, width, channels}).permute({0, 3, 1, 2});
+      EXPECT_TRUE(
+          at::equal(cropped_and_flipped(images, padding, crops), plainly_cropped_and_flipped(images, padding, crops)));
+    }
+  }
+}
+
+TEST(Augmentation, PadsByMoreThanTheImage) {
+  const at::Tensor crops = all_crops(3), images = random_images({crops.size(1), 3, 2, 1});
+  EXPECT_TRUE(at::equal(cropped_and_flipped(images, 3, crops), plainly_cropped_and_flipped(images, 3, crops)));
 }
 
 TEST(Augmentation, KeepsAnImageThatIsCutAtTheMiddle) {
@@ -157,6 +168,26 @@ TEST(Augmentation, NormalisesEachChannel) {
         }
       }
     }
+  }
+}
+
+/// All 256 values in all channels; a checkpoint continues with the same bits wherever its images lie.
+TEST(Augmentation, NormalisesToTheBitsOfTheOperations) {
+  const std::vector<double> mean = {.5071, .4866, .4409}, deviation = {.2673, .2564, .2762};
+  const at::Tensor images = at::arange(256, at::kByte).view({1, 1, 16, 16}).expand({11, 3, 16, 16}).contiguous();
+  std::vector<float> scales, shifts;
+  for (size_t c = 0; c < mean.size(); ++c) {
+    scales.push_back(static_cast<float>(1 / (255 * deviation[c])));
+    shifts.push_back(static_cast<float>(-mean[c] / deviation[c]));
+  }
+  const at::Tensor scale = at::tensor(scales).view({1, 3, 1, 1}), shift = at::tensor(shifts).view({1, 3, 1, 1});
+  const Normalisation normalisation(mean, deviation, images.device());
+  const at::Tensor expected = images.to(at::kFloat) * scale + shift;
+  for (const auto format : {at::MemoryFormat::Contiguous, at::MemoryFormat::ChannelsLast}) {
+    EXPECT_TRUE(at::equal(normalised(images, normalisation, format), expected));
+    EXPECT_TRUE(
+        at::equal(normalised(images.contiguous(at::MemoryFormat::ChannelsLast), normalisation, format), expected));
+    EXPECT_TRUE(normalised(images, normalisation, format).is_contiguous(format));
   }
 }
 
