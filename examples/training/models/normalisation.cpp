@@ -96,11 +96,19 @@ at::Tensor empty_result(const at::Tensor& images, Following following) {
                    at::MemoryFormat::ChannelsLast);
 }
 
+/// int32: what the relu of a sum lets through
+at::Tensor empty_marks(const at::Tensor& images, Following following) {
+  return following == Following::AddRelu ? at::empty({words_of(layout_of(images))}, at::kInt) : at::Tensor();
+}
+uint32_t* words_in(const at::Tensor& marks) { return static_cast<uint32_t*>(marks.data_ptr()); }
+
 void write_result(const at::Tensor& images, const float* shortcut, const Affine& affine, Following following,
-                  const at::Tensor& result) {
+                  const at::Tensor& result, const at::Tensor& marks) {
   const auto* x = images.const_data_ptr<float>();
   auto* out = result.mutable_data_ptr<float>();
-  if (is_pooled(following)) {
+  if (following == Following::AddRelu) {
+    normalise_and_mark(layout_of(images), x, shortcut, affine, out, words_in(marks));
+  } else if (is_pooled(following)) {
     pool_all(Windows(images, following == Following::ReluMaxPoolCeil), pooling_of(following), x, affine, out);
   } else {
     normalise_all(layout_of(images), x, shortcut, affine, is_relu(following), out);
@@ -130,10 +138,10 @@ class NormalisationNode : public torch::autograd::Function<NormalisationNode> {
     const at::Tensor statistics = moments.statistics(layout.pixels, norm.options.eps());
     const Affine affine = affine_of(layout, statistics.const_data_ptr<double>(), weight.const_data_ptr<float>(),
                                     bias.const_data_ptr<float>());
-    at::Tensor result = empty_result(images, following);
-    write_result(images, shortcut ? shortcut->const_data_ptr<float>() : nullptr, affine, following, result);
+    const at::Tensor result = empty_result(images, following), marks = empty_marks(images, following);
+    write_result(images, shortcut ? shortcut->const_data_ptr<float>() : nullptr, affine, following, result, marks);
     context->save_for_backward(
-        {images, weight, bias, statistics, following == Following::AddRelu ? result : at::Tensor()});
+        {images, weight, bias, statistics, following == Following::AddRelu ? result : at::Tensor(), marks});
     context->saved_data["epsilon"] = norm.options.eps();
     context->saved_data["following"] = static_cast<int64_t>(following);
     return result;
@@ -162,7 +170,7 @@ class NormalisationNode : public torch::autograd::Function<NormalisationNode> {
     if (is_pooled(following)) {
       sums = pooled_gradient_sums(pass, windows, pooling_of(following));
     } else if (following == Following::AddRelu) {
-      sums = gradient_sums_of_sum(pass, result.const_data_ptr<float>());
+      sums = gradient_sums_of_sum(pass, result.const_data_ptr<float>(), words_in(saved[5]));
     } else {
       sums = gradient_sums(pass, following == Following::Relu);
     }

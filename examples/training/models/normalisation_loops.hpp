@@ -7,6 +7,7 @@
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <cstring>
 #include <numeric>
 #include <type_traits>
 
@@ -50,6 +51,13 @@ inline Range chunk_of(const Layout& layout, int64_t index) {
 [[gnu::always_inline]] inline void ask_for_rows(const float* rows, int64_t entries) {
   constexpr int64_t ahead = 2048, line = 16;  // floats
   for (int64_t k = 0; k < entries; k += line) __builtin_prefetch(rows + ahead + k);
+}
+
+/// The same of what will be written: memory given out anew has mostly left the cache too, and is read before it is
+/// written.
+[[gnu::always_inline]] inline void ask_to_write(const float* rows, int64_t entries) {
+  constexpr int64_t ahead = 2048, line = 16;  // floats
+  for (int64_t k = 0; k < entries; k += line) __builtin_prefetch(rows + ahead + k, 1);
 }
 
 /// The same of a pixel's first channels where pixels lie `stride` apart.
@@ -125,6 +133,61 @@ template <int64_t rows, bool relu, bool add>
   return std::bit_cast<float>(std::bit_cast<int32_t>(number) & -static_cast<int32_t>(condition));
 }
 
+/// What a relu lets through of whole groups of rows, a bit each, which backward reads in place of the result: a
+/// thirty-second of it, and what backward reads comes from memory. A lane's word has the bits of its columns, row by
+/// row. A group's words begin at its first entry / entries_a_word, which leaves room where the width of a row is no
+/// multiple of the columns of the lanes' words.
+using Floats [[gnu::vector_size(32)]] = float;
+using Condition [[gnu::vector_size(32)]] = int32_t;  ///< all bits or none
+using Words [[gnu::vector_size(32)]] = uint32_t;
+constexpr int64_t lanes = 8, marked_columns = lanes * (32 / rows_at_once), entries_a_word = 16;
+
+inline bool can_be_marked(const Layout& layout) {
+  return layout.stride == layout.channels && layout.width % entries_a_word == 0;
+}
+
+// By reference: a register as an argument or result would be one of the ABI, which not all processors have.
+template <typename Vector, typename Number>
+[[gnu::always_inline]] inline void load(Vector& vector, const Number* numbers) {
+  std::memcpy(&vector, numbers, sizeof vector);
+}
+template <typename Vector, typename Number>
+[[gnu::always_inline]] inline void store(const Vector& vector, Number* numbers) {
+  std::memcpy(numbers, &vector, sizeof vector);
+}
+/// Others become 0.
+[[gnu::always_inline]] inline void keep_where(const Condition& condition, Floats& numbers) {
+  numbers = reinterpret_cast<Floats>(reinterpret_cast<Condition>(numbers) & condition);
+}
+
+/// As normalise with relu and shortcut, of a group of rows; `active` becomes what the relu lets through.
+[[gnu::always_inline]] inline void normalise_and_mark(const float* __restrict x, const float* __restrict shortcut,
+                                                      const float* __restrict mean, const float* __restrict scale,
+                                                      const float* __restrict shift, int64_t width,
+                                                      float* __restrict out, uint32_t* __restrict active) {
+  for (int64_t first = 0; first < width; first += marked_columns, active += lanes) {
+    const int64_t last = std::min(first + marked_columns, width);
+    Words marks = {}, bit = Words{} + 1;
+    for (int64_t j = first; j < last; j += lanes) {
+      Floats means, scales, shifts, value, summand;
+      load(means, mean + j);
+      load(scales, scale + j);
+      load(shifts, shift + j);
+#pragma GCC unroll 4
+      for (int64_t at = j; at < j + rows_at_once * width; at += width, bit += bit) {
+        load(value, x + at);
+        load(summand, shortcut + at);
+        value = (value - means) * scales + shifts + summand;
+        const Condition through = ~(value <= 0);
+        keep_where(through, value);
+        store(value, out + at);
+        marks |= reinterpret_cast<Words>(through) & bit;
+      }
+    }
+    store(marks, active);
+  }
+}
+
 /// Whether the relu of a value lets a gradient through.
 [[gnu::always_inline]] inline bool is_active(float value) { return !(value <= 0); }
 
@@ -168,6 +231,38 @@ template <int64_t rows>
     }
     sum[j] += gradients;
     products[j] += of_deviations;
+  }
+}
+
+/// The same of a group of rows by what normalise_and_mark kept.
+[[gnu::always_inline]] inline void add_marked_gradients(const float* __restrict x, const uint32_t* __restrict active,
+                                                        const float* __restrict mean, int64_t width,
+                                                        float* __restrict gradient, float* __restrict sum,
+                                                        float* __restrict products) {
+  for (int64_t first = 0; first < width; first += marked_columns, active += lanes) {
+    const int64_t last = std::min(first + marked_columns, width);
+    Words marks, bit = Words{} + 1;
+    load(marks, active);
+    for (int64_t j = first; j < last; j += lanes) {
+      Floats means, slope, product, total, gradients = {}, of_deviations = {};
+      load(means, mean + j);
+#pragma GCC unroll 4
+      for (int64_t at = j; at < j + rows_at_once * width; at += width, bit += bit) {
+        load(slope, gradient + at);
+        load(product, x + at);
+        product = slope * (product - means);
+        const Condition through = (marks & bit) != 0;
+        keep_where(through, slope);
+        keep_where(through, product);
+        store(slope, gradient + at);
+        gradients += slope;
+        of_deviations += product;
+      }
+      load(total, sum + j);
+      store(total + gradients, sum + j);
+      load(total, products + j);
+      store(total + of_deviations, products + j);
+    }
   }
 }
 

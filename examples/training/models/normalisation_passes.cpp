@@ -161,7 +161,55 @@ void normalise_all(const Layout& layout, const float* x, const float* shortcut, 
             const float* from = x + place_of<rows()>(layout, pixel);
             ask_for<rows()>(layout, from, width);
             if constexpr (add) ask_for_rows(shortcut + first, rows() * width);
+            ask_to_write(out + first, rows() * width);
             normalise<rows(), relu, add>(from, shortcut + first, mean, scale, shift, width, out + first);
+          });
+    });
+  });
+}
+
+/// Groups of rows are marked, where they can be; of others the result tells.
+template <bool marked>
+void normalise_sum(const Layout& layout, const float* x, const float* shortcut, const Affine& affine, float* out,
+                   uint32_t* active) {
+  const float *mean = affine.mean.data(), *scale = affine.scale.data(), *shift = affine.shift.data();
+  over_chunks(layout.chunks(), 0, true, [&](int64_t chunk, float*) {
+    in_widest_registers([&]() __attribute__((always_inline)) {
+      in_rows(
+          layout, chunk_of(layout, chunk), [&](auto rows, int64_t pixel, int64_t width) __attribute__((always_inline)) {
+            const int64_t first = pixel * layout.channels;
+            ask_for_rows(x + first, rows() * width);
+            ask_for_rows(shortcut + first, rows() * width);
+            ask_to_write(out + first, rows() * width);
+            if constexpr (marked && rows() == rows_at_once) {
+              normalise_and_mark(x + first, shortcut + first, mean, scale, shift, width, out + first,
+                                 active + first / entries_a_word);
+            } else {
+              normalise<rows(), true, true>(x + first, shortcut + first, mean, scale, shift, width, out + first);
+            }
+          });
+    });
+  });
+}
+
+template <bool marked>
+Numbers sum_gradient_sums(const Backward& pass, const float* result, const uint32_t* active) {
+  const Layout& layout = pass.layout;
+  const float *x = pass.x, *mean = pass.affine.mean.data();
+  return summed(layout, layout.chunks(), [&](int64_t chunk, float* sum, float* products) {
+    in_widest_registers([&]() __attribute__((always_inline)) {
+      in_rows(
+          layout, chunk_of(layout, chunk), [&](auto rows, int64_t pixel, int64_t width) __attribute__((always_inline)) {
+            const int64_t first = pixel * layout.channels;
+            float* gradient = pass.gradient + first;
+            ask_for_rows(x + first, rows() * width);
+            ask_for_rows(gradient, rows() * width);
+            if constexpr (marked && rows() == rows_at_once) {
+              add_marked_gradients(x + first, active + first / entries_a_word, mean, width, gradient, sum, products);
+            } else {
+              ask_for_rows(result + first, rows() * width);
+              add_gradients_of_sum<rows()>(x + first, result + first, mean, width, gradient, sum, products);
+            }
           });
     });
   });
@@ -201,6 +249,7 @@ void input_gradient(const Backward& pass, const Slopes& slopes, float* out) {
             ask_for<rows()>(layout, x, width);
             ask_for_rows(gradient, rows() * width);
             if constexpr (target == Target::Added) ask_for<rows()>(layout, to, width);
+            if constexpr (target == Target::Fresh) ask_to_write(to, rows() * width);
             gradient_of_input<rows(), relu, target>(x, gradient, mean, scale, shift, of_gradient, of_deviation,
                                                     constant, width, to);
           });
@@ -352,22 +401,17 @@ Numbers gradient_sums(const Backward& pass, bool relu) {
   return relu ? gradient_sums<true>(pass) : gradient_sums<false>(pass);
 }
 
-Numbers gradient_sums_of_sum(const Backward& pass, const float* result) {
-  const Layout& layout = pass.layout;
-  const float* mean = pass.affine.mean.data();
-  return summed(layout, layout.chunks(), [&](int64_t chunk, float* sum, float* products) {
-    in_widest_registers([&]() __attribute__((always_inline)) {
-      in_rows(
-          layout, chunk_of(layout, chunk), [&](auto rows, int64_t pixel, int64_t width) __attribute__((always_inline)) {
-            const int64_t first = pixel * layout.channels;
-            for (const float* read : {pass.x, static_cast<const float*>(pass.gradient), result}) {
-              ask_for_rows(read + first, rows() * width);
-            }
-            add_gradients_of_sum<rows()>(pass.x + first, result + first, mean, width, pass.gradient + first, sum,
-                                         products);
-          });
-    });
-  });
+int64_t words_of(const Layout& layout) {
+  return can_be_marked(layout) ? layout.pixels * layout.channels / entries_a_word : 0;
+}
+
+void normalise_and_mark(const Layout& layout, const float* x, const float* shortcut, const Affine& affine, float* out,
+                        uint32_t* active) {
+  by(can_be_marked(layout), [&](auto marked) { normalise_sum<marked()>(layout, x, shortcut, affine, out, active); });
+}
+
+Numbers gradient_sums_of_sum(const Backward& pass, const float* result, const uint32_t* active) {
+  return by(can_be_marked(pass.layout), [&](auto marked) { return sum_gradient_sums<marked()>(pass, result, active); });
 }
 
 Numbers pooled_gradient_sums(const Backward& pass, const Windows& windows, Pooling pooling) {

@@ -41,6 +41,11 @@ Affine affine_of(const Layout& layout, const double* statistics, const float* we
 void normalise_all(const Layout& layout, const float* x, const float* shortcut, const Affine& affine, bool relu,
                    float* out);
 
+/// out = relu(normalised x + shortcut); `active` becomes what the relu lets through, `words_of(layout)` words.
+void normalise_and_mark(const Layout& layout, const float* x, const float* shortcut, const Affine& affine, float* out,
+                        uint32_t* active);
+int64_t words_of(const Layout& layout);
+
 enum class Pooling { Max, Mean };
 
 /// The 2 x 2 windows of pictures with channels last.
@@ -77,8 +82,9 @@ struct Backward {
 
 /// Sums over all pixels of the gradient of each channel's normalised values, and of that times x - mean.
 Numbers gradient_sums(const Backward& pass, bool relu);
-/// Where the relu is of the sum with a shortcut: `result` tells what it lets through, which `gradient` becomes.
-Numbers gradient_sums_of_sum(const Backward& pass, const float* result);
+/// Where the relu is of the sum with a shortcut: `result` and `active`, as they were marked, tell what it lets through,
+/// which `gradient` becomes.
+Numbers gradient_sums_of_sum(const Backward& pass, const float* result, const uint32_t* active);
 Numbers pooled_gradient_sums(const Backward& pass, const Windows& windows, Pooling pooling);
 
 /// The gradient of x: of_gradient * gradient + of_deviation * (x - mean) + constant, for each entry of a row.

@@ -214,10 +214,10 @@ std::string name_of(Kind kind, const Shape& shape) {
          std::to_string(shape.channels) + " x " + std::to_string(shape.height) + " x " + std::to_string(shape.width);
 }
 
-constexpr Shape shapes[] = {{2, 1, 1, 1},    {7, 3, 1, 1},    {33, 100, 1, 1}, {1, 16, 3, 5},
-                            {2, 3, 3, 5},    {3, 17, 3, 5},   {33, 64, 3, 5},  {7, 100, 3, 5},
-                            {33, 1, 3, 5},   {1, 1, 32, 32},  {3, 16, 32, 32}, {7, 17, 32, 32},
-                            {2, 64, 32, 32}, {33, 3, 32, 32}, {2, 1030, 4, 3}, {300, 16, 5, 4}};
+constexpr Shape shapes[] = {{2, 1, 1, 1},    {7, 3, 1, 1},    {33, 100, 1, 1}, {1, 16, 3, 5},   {2, 3, 3, 5},
+                            {3, 17, 3, 5},   {33, 64, 3, 5},  {7, 100, 3, 5},  {33, 1, 3, 5},   {1, 1, 32, 32},
+                            {3, 16, 32, 32}, {7, 17, 32, 32}, {2, 64, 32, 32}, {33, 3, 32, 32}, {2, 1030, 4, 3},
+                            {300, 16, 5, 4}, {5, 65, 6, 7},   {9, 80, 5, 3},   {2, 144, 9, 8}};
 
 TEST(Normalisation, IsTheFormula) {
   for (const Shape& shape : shapes) {
@@ -314,6 +314,18 @@ TEST(Normalisation, LeavesGradientsThatAreSeenAsTheyAre) {
     const at::Tensor gradient = at::ones_like(result);
     torch::autograd::backward({result}, {gradient});
     EXPECT_TRUE(at::equal(gradient, at::ones_like(result))) << name_of(kind, {3, 16, 6, 8});
+  }
+}
+
+TEST(Normalisation, GoesBackwardTwiceWhereTheGraphIsKept) {
+  for (const Kind kind : kinds) {
+    BatchNorm2d norm = norm_of(16);
+    const at::Tensor images = images_of({9, 16, 6, 8}, 1).requires_grad_(true);
+    const at::Tensor sum = fused(kind, norm, images, images_of({9, 16, 6, 8}, 2)).pow(2).sum();
+    const std::vector<at::Tensor> inputs = {images, norm->weight, norm->bias};
+    const auto first = torch::autograd::grad({sum}, inputs, {}, /*retain_graph=*/true);
+    const auto second = torch::autograd::grad({sum}, inputs);
+    for (size_t k = 0; k < inputs.size(); ++k) EXPECT_TRUE(at::equal(first[k], second[k]));
   }
 }
 
