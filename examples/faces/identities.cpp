@@ -9,6 +9,7 @@
 #include <iostream>
 #include <set>
 
+#include "support/files/paths.hpp"
 #include "support/images/image_decoding.hpp"
 #include "support/images/image_file.hpp"
 #include "support/images/image_folder.hpp"
@@ -37,8 +38,7 @@ struct Decoded {
 std::vector<Identity> identities_of(const fs::path& folder) {
   std::vector<Identity> identities;
   for (const fs::path& path : visible_entries(without_repeated_folder(folder))) {
-    std::error_code ignored;
-    if (!fs::is_directory(path, ignored)) continue;
+    if (!is_folder(path)) continue;
     Identity identity{path.filename().string(), images_in(path)};
     if (!identity.images.empty()) identities.push_back(std::move(identity));
   }

@@ -7,6 +7,7 @@
 #include "support/files/atomic_file.hpp"
 #include "support/files/file_contents.hpp"
 #include "support/files/json.hpp"
+#include "support/files/paths.hpp"
 #include "support/process/error.hpp"
 #include "support/terminal/options.hpp"
 
@@ -44,8 +45,7 @@ std::string command_of(int argc, char** argv) {
 
 /// Of an earlier gathering, which a new one replaces.
 bool is_ours(const fs::path& json) {
-  std::error_code ignored;
-  if (!fs::exists(json, ignored)) return false;
+  if (!is_there(json)) return false;
   try {
     const nlohmann::ordered_json read = parse_ordered_json(contents_of(json));
     return word(read, "program") == "mma-reproduce gather";

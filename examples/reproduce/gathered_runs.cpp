@@ -8,6 +8,7 @@
 #include <set>
 
 #include "reproduce/metrics_csv.hpp"
+#include "support/files/paths.hpp"
 #include "support/process/error.hpp"
 #include "support/terminal/table.hpp"
 #include "training/run/recorded_run.hpp"
@@ -19,11 +20,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
-
-bool is_file(const fs::path& file) {
-  std::error_code ignored;
-  return fs::is_regular_file(file, ignored);
-}
 
 /// Walks through folders and sorts them into runs and others; a folder that two paths lead to is counted once.
 class Search {
@@ -51,8 +47,7 @@ class Search {
     std::vector<fs::path> folders;
     try {
       for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-        std::error_code ignored;
-        if (entry.is_directory(ignored)) folders.push_back(entry.path());
+        if (is_folder(entry.path())) folders.push_back(entry.path());
       }
     } catch (const fs::filesystem_error& error) {
       throw UserError(folder.string() + " cannot be looked into: " + error.code().message());
@@ -74,10 +69,9 @@ Search found_in(const std::vector<std::string>& folders) {
   Search search;
   for (const std::string& text : folders) {
     const fs::path folder = without_slash(text);
-    std::error_code ignored;
-    if (!fs::is_directory(folder, ignored)) {
-      throw UserError(text + (fs::exists(folder, ignored) ? " is no folder; that of a run, or one above such, is needed"
-                                                          : ": there is no such folder"));
+    if (!is_folder(folder)) {
+      throw UserError(text + (is_there(folder) ? " is no folder; that of a run, or one above such, is needed"
+                                               : ": there is no such folder"));
     }
     if (!search.look_into(folder)) {
       throw UserError(text + " holds no run: no folder in it has a config.json and a metrics.csv");

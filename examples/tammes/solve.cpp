@@ -10,6 +10,7 @@
 #include <mma/angles.hpp>
 #include <thread>
 
+#include "support/files/paths.hpp"
 #include "support/images/plot.hpp"
 #include "support/process/error.hpp"
 #include "support/process/interruption.hpp"
@@ -41,10 +42,9 @@ struct Outcome {
 /// Before minutes of work, not after them.
 void check_writable(const std::string& flag, const fs::path& path) {
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  std::error_code ignored;
-  require(fs::is_directory(folder, ignored) && ::access(folder.c_str(), W_OK) == 0,
+  require(is_folder(folder) && ::access(folder.c_str(), W_OK) == 0,
           flag + " " + path.string() + ": its folder does not exist or cannot be written to");
-  require(!fs::is_directory(path, ignored), flag + " " + path.string() + ": this is a folder, a file is needed");
+  require(!is_folder(path), flag + " " + path.string() + ": this is a folder, a file is needed");
 }
 
 void check(const SolveArguments& arguments) {

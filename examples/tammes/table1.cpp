@@ -16,6 +16,7 @@
 #include "support/files/file_contents.hpp"
 #include "support/files/folder_lock.hpp"
 #include "support/files/json.hpp"
+#include "support/files/paths.hpp"
 #include "support/process/error.hpp"
 #include "support/process/interruption.hpp"
 #include "support/process/machine.hpp"
@@ -69,8 +70,7 @@ struct Cell {
 class Cells {
  public:
   explicit Cells(const fs::path& folder) : path_(folder / "table1-cells.json") {
-    std::error_code ignored;
-    if (!fs::exists(path_, ignored)) return;
+    if (!is_there(path_)) return;
     try {
       cells_ = parse_ordered_json(contents_of(path_));
     } catch (const BadJson& error) {

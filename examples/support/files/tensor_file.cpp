@@ -6,6 +6,7 @@
 #include "support/files/atomic_file.hpp"
 #include "support/files/file_contents.hpp"
 #include "support/files/json.hpp"
+#include "support/files/paths.hpp"
 #include "support/files/safetensors.hpp"
 #include "support/files/torch_save_file.hpp"
 #include "support/process/error.hpp"
@@ -16,8 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 SeekableFile open_regular_file(const fs::path& path) {
-  std::error_code ignored;
-  if (fs::exists(path, ignored) && !fs::is_regular_file(path, ignored)) {
+  if (is_there(path) && !is_file(path)) {
     throw UserError(path.string() + ": is not a file; expected a file of weights");
   }
   return SeekableFile(path);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "support/files/paths.hpp"
 #include "support/process/error.hpp"
 
 namespace mma::examples {
@@ -16,8 +17,7 @@ namespace fs = std::filesystem;
 void add_images_below(const fs::path& folder, int levels, std::vector<fs::path>& images) {
   if (levels == 0) throw UserError(c10::str("the folder ", folder, " lies too deep; does a link lead back to it?"));
   for (const fs::path& path : visible_entries(folder)) {
-    std::error_code ignored;
-    if (fs::is_directory(path, ignored)) {
+    if (is_folder(path)) {
       add_images_below(path, levels - 1, images);
     } else if (is_image_name(path)) {
       images.push_back(path);
@@ -67,12 +67,9 @@ std::vector<fs::path> images_below(const fs::path& folder) {
 fs::path without_repeated_folder(const fs::path& folder) {
   std::error_code error;
   const fs::path inner = folder / fs::weakly_canonical(folder, error).filename();
-  if (error || !fs::is_directory(inner, error)) return folder;
+  if (error || !is_folder(inner)) return folder;
   const std::vector<fs::path> entries = visible_entries(inner);
-  const bool holds_folders = std::ranges::any_of(entries, [](const fs::path& entry) {
-    std::error_code ignored;
-    return fs::is_directory(entry, ignored);
-  });
+  const bool holds_folders = std::ranges::any_of(entries, is_folder);
   return holds_folders ? inner : folder;
 }
 

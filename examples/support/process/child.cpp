@@ -1,4 +1,5 @@
 #include "support/process/child.hpp"
+#include "support/files/paths.hpp"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -55,8 +56,7 @@ std::string path_of(const std::string& program) {
   int why = ENOENT;
   for (std::string folder; std::getline(stream, folder, ':');) {
     const std::string path = (folder.empty() ? "." : folder) + '/' + program;
-    std::error_code ignored;
-    if (!std::filesystem::is_regular_file(path, ignored)) continue;
+    if (!is_file(path)) continue;
     if (::access(path.c_str(), X_OK) == 0) return path;
     why = EACCES;
   }

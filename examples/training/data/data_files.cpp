@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "support/files/file_contents.hpp"
+#include "support/files/paths.hpp"
 #include "support/process/error.hpp"
 
 namespace mma::examples {
@@ -85,8 +86,7 @@ fs::path Place::find(const std::vector<std::string>& names) const {
   }
   for (const fs::path& each : folders) {
     for (const std::string& name : names) {
-      std::error_code ignored;
-      if (fs::is_regular_file(each / name, ignored)) {
+      if (is_file(each / name)) {
         return each / name;
       }
     }

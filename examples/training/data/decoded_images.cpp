@@ -10,6 +10,7 @@
 #include <iostream>
 #include <optional>
 
+#include "support/files/paths.hpp"
 #include "support/files/tensor_file.hpp"
 #include "support/images/image_decoding.hpp"
 #include "support/images/image_file.hpp"
@@ -84,8 +85,7 @@ std::string checksum(const at::Tensor& images) {
 
 /// The cached images, if they are those of these files.
 std::optional<at::Tensor> cached(const fs::path& path, const std::string& files, at::IntArrayRef shape) {
-  std::error_code ignored;
-  if (!fs::exists(path, ignored)) return std::nullopt;
+  if (!is_there(path)) return std::nullopt;
   try {
     const TensorFile file = read_tensor_file(path);
     const at::Tensor* images = file.find("images");

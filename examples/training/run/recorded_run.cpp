@@ -10,6 +10,7 @@
 
 #include "support/files/file_contents.hpp"
 #include "support/files/json.hpp"
+#include "support/files/paths.hpp"
 #include "training/run/run.hpp"
 
 namespace mma::examples {
@@ -32,9 +33,7 @@ std::string of_another_version(const ordered_json& record) {
 
 ordered_json read_config(const fs::path& folder) {
   const fs::path file = RunFolder{folder}.config();
-  std::error_code ignored;
-  if (!fs::exists(file, ignored))
-    throw UserError(folder.string() + " holds no run of mma-train: it has no config.json");
+  if (!is_there(file)) throw UserError(folder.string() + " holds no run of mma-train: it has no config.json");
   try {
     ordered_json config = parse_ordered_json(contents_of(file));
     const ordered_json& settings = member_of(config, "settings");
@@ -61,8 +60,7 @@ Settings read_settings(const fs::path& folder) {
 std::vector<EpochMetrics> read_history(const fs::path& folder) {
   const fs::path file = RunFolder{folder}.metrics_jsonl();
   std::vector<EpochMetrics> history;
-  std::error_code ignored;
-  if (!fs::exists(file, ignored)) return history;
+  if (!is_there(file)) return history;
   std::istringstream stream(contents_of(file));
   for (std::string line; std::getline(stream, line);) {
     const int64_t epoch = std::ssize(history) + 1;

@@ -397,8 +397,7 @@ void refuse_to_replace(const RunFolder& folder) {
 
 /// Of a folder that is not there yet, nobody can be writing.
 std::unique_ptr<FolderLock> lock_where_there(const fs::path& folder) {
-  std::error_code ignored;
-  return fs::is_directory(folder, ignored) ? std::make_unique<FolderLock>(folder) : nullptr;
+  return is_folder(folder) ? std::make_unique<FolderLock>(folder) : nullptr;
 }
 
 }  // namespace
