@@ -113,7 +113,9 @@ AgainstBaseline against_baseline(const ArmResults& arm, const ArmResults& baseli
   }
   result.paired = paired_test(ours, theirs);
   result.welch = welch_test(all, all_of_baseline);
-  result.needed = pairs_needed(wanted_effect, standard_deviation(result.differences));
+  if (!std::isnan(result.paired.low)) {  // else there is no scatter to find it in
+    result.needed = pairs_needed(wanted_effect, standard_deviation(result.differences));
+  }
   return result;
 }
 

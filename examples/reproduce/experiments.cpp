@@ -239,10 +239,12 @@ Experiment weight_decay() {
 Experiment strong() {
   Experiment strong = {.name = "strong",
                        .title = "Strong baselines: none, MMA at three coefficients, orthogonal, MHE (CIFAR-100)",
-                       .kind = ExperimentKind::Table,
+                       .kind = ExperimentKind::Study,
                        .rows = {},
                        .layers = last_layer,
-                       .note = "The recipes strong-... of docs/recipes.md; not the paper's protocol.",
+                       .note =
+                           "The recipes strong-... of docs/recipes.md; not the paper's protocol. Each row is set "
+                           "beside none of its own network.",
                        .of_paper = false};
   const std::pair<const char*, std::array<double, 3>> networks[] = {{"vgg19-bn", {0.03, 0.07, 0.2}},
                                                                     {"resnet56", {0.01, 0.03, 0.1}},
@@ -263,7 +265,7 @@ Experiment strong() {
       add(c10::str("MMA ", coefficient), {"--regularizer", "mma", "--coefficient", c10::str(coefficient)});
     }
     add("orthogonal", {"--regularizer", "orthogonal"});
-    add("MHE (s=2)", {"--regularizer", "mhe-s2-batch"});
+    add("MHE (s=2, 30 % of the rows)", {"--regularizer", "mhe-s2-batch"});
   }
   return strong;
 }

@@ -1,6 +1,9 @@
 #include "reproduce/gather.hpp"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cctype>
+#include <cstring>
 #include <filesystem>
 
 #include "reproduce/gather_report.hpp"
@@ -34,12 +37,18 @@ constexpr const char* gather_footer =
     "\n"
     "Exit codes: 0 the report is written, 2 bad input.";
 
+/// A word as a shell takes it.
+std::string as_typed(const std::string& word) {
+  const auto is_plain = [](unsigned char c) { return std::isalnum(c) != 0 || std::strchr("_-./=:,+@%", c) != nullptr; };
+  if (!word.empty() && std::ranges::all_of(word, is_plain)) return word;
+  std::string quoted = "'";
+  for (const char character : word) quoted += character == '\'' ? "'\\''" : std::string(1, character);
+  return quoted + "'";
+}
+
 std::string command_of(int argc, char** argv) {
   std::string command = "mma-reproduce";
-  for (int i = 1; i < argc; ++i) {
-    const std::string word = argv[i];
-    command += " " + (word.find(' ') == std::string::npos ? word : "'" + word + "'");
-  }
+  for (int i = 1; i < argc; ++i) command += " " + as_typed(argv[i]);
   return command;
 }
 

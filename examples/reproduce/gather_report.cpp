@@ -188,6 +188,11 @@ std::string run_table(const Gathered& gathered) {
   return as_markdown(lines, 6);
 }
 
+/// In Markdown, where a back quote in it would end it.
+std::string as_code(const std::string& text) {
+  return text.find('`') == std::string::npos ? "`" + text + "`" : "`` " + text + " ``";
+}
+
 std::string left_out(const Gathered& gathered) {
   std::string text;
   for (const LeftOut& each : gathered.found.left_out) text += "- " + each.folder.string() + ": " + each.why + "\n";
@@ -351,7 +356,7 @@ std::string markdown_of(const Gathered& gathered, const std::string& command, co
   text += "\n## Accuracy and angles\n\n" + correlation_table(gathered) + layer_table(gathered);
   if (!picture.empty()) text += "\n![" + title_of(gathered) + "](" + picture + ")\n";
   text += "\n## Runs\n\n" + run_table(gathered) + "\n" + shared_settings(gathered) + left_out(gathered);
-  return text + "\nCommand (mma " + std::string(version) + "): `" + command + "`\n";
+  return text + "\nCommand (mma " + std::string(version) + "): " + as_code(command) + "\n";
 }
 
 ordered_json json_of(const Gathered& gathered, const std::string& command) {

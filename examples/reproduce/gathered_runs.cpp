@@ -70,8 +70,9 @@ Search found_in(const std::vector<std::string>& folders) {
   for (const std::string& text : folders) {
     const fs::path folder = without_slash(text);
     if (!is_folder(folder)) {
-      throw UserError(text + (is_there(folder) ? " is no folder; that of a run, or one above such, is needed"
-                                               : ": there is no such folder"));
+      throw UserError((text.empty() ? "''" : text) + (is_there(folder)
+                                                          ? " is no folder; that of a run, or one above such, is needed"
+                                                          : ": there is no such folder"));
     }
     if (!search.look_into(folder)) {
       throw UserError(text + " holds no run: no folder in it has a config.json and a metrics.csv");
@@ -80,8 +81,18 @@ Search found_in(const std::vector<std::string>& folders) {
   return search;
 }
 
+std::string shown(const Given& value) {
+  if (value.is_object()) return value.dump();
+  const std::string words = text(value);
+  return words.empty() ? "not given" : words;
+}
+
 GatheredRun read_run(const fs::path& folder) {
   GatheredRun run = {folder, read_config(folder), read_settings(folder), {}};
+  if (const ordered_json program = run.config.value("program", ordered_json("mma-train")); program != "mma-train") {
+    throw UserError(
+        c10::str("the run in ", folder.string(), " is of ", shown(program), "; one of mma-train is needed"));
+  }
   run.history = read_metrics_csv(RunFolder{folder}.metrics_csv());
   const auto epochs = static_cast<int64_t>(run.history.size());
   if (epochs > run.settings.epochs) {
@@ -96,12 +107,6 @@ bool is_finished(const GatheredRun& run) { return static_cast<int64_t>(run.histo
 struct Difference {
   std::string name, first, second;
 };
-
-std::string shown(const Given& value) {
-  if (value.is_object()) return value.dump();
-  const std::string words = text(value);
-  return words.empty() ? "not given" : words;
-}
 
 std::string shown(const ordered_json& json, const std::string& key) {
   return json.contains(key) ? shown(json[key]) : "not there";
@@ -123,36 +128,56 @@ std::optional<Difference> difference_of_others(const ordered_json& first, const 
   return std::nullopt;
 }
 
-/// Folders of other machines may hold other images: their numbers must agree, where both runs recorded them.
-std::optional<Difference> difference_of_data(const ordered_json& first, const ordered_json& second) {
-  for (const char* key : {"train_images", "test_images", "classes", "parameters"}) {
-    if (!first.contains(key) || !second.contains(key) || first[key] == second[key]) continue;
-    return Difference{key, shown(first, key), shown(second, key)};
-  }
-  return std::nullopt;
+/// Where each process normalises over its own piece of the batch, their number is a setting. Runs of older versions had
+/// one.
+std::optional<Difference> difference_of_processes(const GatheredRun& first, const GatheredRun& second) {
+  constexpr const char* key = "processes";
+  const auto count = [&](const GatheredRun& run) { return run.config.value(key, ordered_json(1)); };
+  if (first.settings.sync_batch_norm || count(first) == count(second)) return std::nullopt;
+  return Difference{key, shown(count(first)), shown(count(second))};
 }
 
 /// A setting that an older version did not have is what it is by default: settings_from_json() has seen to that.
 std::optional<Difference> difference(const GatheredRun& first, const GatheredRun& second) {
+  const ordered_json &one_json = first.config["settings"], &other_json = second.config["settings"];
   for (const OptionRow<Settings>& row : run_options()) {
     if (!is_shared(row)) continue;
     const Given one = value_of(row, first.settings), other = value_of(row, second.settings);
-    if (one != other) return Difference{row.name, shown(one), shown(other)};
+    const auto words = [&](const Given& value, const ordered_json& json) {
+      return shown(value) + (json.contains(row.key) ? "" : " (which its config.json does not say: the default)");
+    };
+    if (one != other) return Difference{row.name, words(one, one_json), words(other, other_json)};
   }
-  if (const auto others = difference_of_others(first.config["settings"], second.config["settings"])) return others;
-  return difference_of_data(first.config, second.config);
+  if (const auto others = difference_of_others(one_json, other_json)) return others;
+  return difference_of_processes(first, second);
+}
+
+[[noreturn]] void refuse(const GatheredRun& one, const GatheredRun& other, const Difference& found) {
+  throw UserError(c10::str("the runs in ", one.folder.string(), " and ", other.folder.string(),
+                           " are not of one comparison: ", found.name, " is ", found.first, " in the one and ",
+                           found.second,
+                           " in the other; gather runs that differ in regularizer, coefficient, scope and seed "
+                           "alone"));
+}
+
+/// Folders of other machines may hold other images: their numbers must agree among the runs that recorded them.
+void require_the_same_data(const std::vector<GatheredRun>& runs) {
+  for (const char* key : {"train_images", "test_images", "classes", "parameters"}) {
+    const GatheredRun* first = nullptr;
+    for (const GatheredRun& run : runs) {
+      if (!run.config.contains(key)) continue;
+      if (first == nullptr) first = &run;
+      if (first->config[key] == run.config[key]) continue;
+      refuse(*first, run, {key, shown(first->config, key), shown(run.config, key)});
+    }
+  }
 }
 
 void require_one_comparison(const std::vector<GatheredRun>& runs) {
   for (const GatheredRun& run : runs) {
-    if (const std::optional<Difference> found = difference(runs.front(), run)) {
-      throw UserError(c10::str("the runs in ", runs.front().folder.string(), " and ", run.folder.string(),
-                               " are not of one comparison: ", found->name, " is ", found->first, " in the one and ",
-                               found->second,
-                               " in the other; gather runs that differ in regularizer, coefficient, scope and seed "
-                               "alone"));
-    }
+    if (const std::optional<Difference> found = difference(runs.front(), run)) refuse(runs.front(), run, *found);
   }
+  require_the_same_data(runs);
 }
 
 /// NaN, of what was not measured, equals NaN.
@@ -171,16 +196,27 @@ bool same_figures(const EpochMetrics& one, const EpochMetrics& other) {
          });
 }
 
+bool have_the_same_figures(const GatheredRun& one, const GatheredRun& other) {
+  return std::ranges::equal(one.history, other.history, same_figures);
+}
+
 /// Counts each seed of an arm once.
 void take(GatheredRun run, GatheredRuns& gathered) {
+  const auto is_of_arm = [&](const GatheredRun& other) { return arm_of(other.settings) == arm_of(run.settings); };
   const auto twin = std::ranges::find_if(gathered.runs, [&](const GatheredRun& other) {
-    return other.settings.seed == run.settings.seed && arm_of(other.settings) == arm_of(run.settings);
+    return is_of_arm(other) && other.settings.seed == run.settings.seed;
   });
   if (twin == gathered.runs.end()) {
+    for (const GatheredRun& other : gathered.runs) {
+      if (!is_of_arm(other) || !have_the_same_figures(other, run)) continue;
+      throw UserError(c10::str("the runs in ", other.folder.string(), " and ", run.folder.string(),
+                               " have the same figures to the last digit, but the seeds ", other.settings.seed, " and ",
+                               run.settings.seed, ": one is a copy of the other, so leave it out"));
+    }
     gathered.runs.push_back(std::move(run));
     return;
   }
-  if (std::ranges::equal(twin->history, run.history, same_figures)) {
+  if (have_the_same_figures(*twin, run)) {
     gathered.left_out.push_back({run.folder, "the same figures as in " + twin->folder.string() + ", counted once"});
     return;
   }

@@ -91,7 +91,8 @@ class MetricsCsv {
 
   void read_lines() {
     const std::string text = contents_of(file_);
-    for (size_t begin = 0; begin < text.size();) {
+    const std::string mark = "\xEF\xBB\xBF";  // of UTF-8, as spreadsheets put it before a table
+    for (size_t begin = text.starts_with(mark) ? mark.size() : 0; begin < text.size();) {
       const size_t end = text.find('\n', begin);
       line_ = lines_.size();
       if (end == std::string::npos) refuse("the line has no end: the file is cut off, a whole metrics.csv is needed");
@@ -99,6 +100,7 @@ class MetricsCsv {
       if (lines_.back().ends_with('\r')) lines_.back().pop_back();  // as checked out on Windows
       begin = end + 1;
     }
+    while (lines_.size() > 1 && lines_.back().empty()) lines_.pop_back();
     line_ = 0;
     if (lines_.empty()) refuse("the file is empty; the names of the columns were expected");
   }

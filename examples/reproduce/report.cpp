@@ -6,6 +6,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "reproduce/arms.hpp"
 #include "reproduce/cells.hpp"
 #include "reproduce/statistics.hpp"
 #include "support/process/machine.hpp"
@@ -321,17 +322,31 @@ ExperimentReport cosines_report(const Found& found, FirstLayers& first_layers) {
 
 /// Statistics of a row against its baseline, by pairs of seeds.
 struct Paired {
-  TTest test, welch;
-  size_t pairs = 0;
+  AgainstBaseline top1;
   double smallest = 0;  ///< detectable effect
 };
 
 Paired paired(const RowResults& row, const RowResults& baseline) {
-  const auto [ours, theirs] = top1_by_common_seeds(row, baseline);
-  std::vector<double> differences;
-  for (size_t i = 0; i < ours.size(); ++i) differences.push_back(ours[i] - theirs[i]);
-  return {paired_test(ours, theirs), welch_test(row.top1, baseline.top1), ours.size(),
-          smallest_detectable_effect(standard_deviation(differences), static_cast<int>(ours.size()))};
+  const auto top1_of = [](const RowResults& results) {
+    ArmResults arm;
+    arm.seeds = results.seeds;
+    arm.top1 = results.top1;
+    return arm;
+  };
+  const AgainstBaseline top1 = against_baseline(top1_of(row), top1_of(baseline), measures().front());
+  return {top1,
+          smallest_detectable_effect(standard_deviation(top1.differences), static_cast<int>(top1.differences.size()))};
+}
+
+/// A sentence for each row that has been run beside its baseline.
+std::string verdicts_on(const Found& found) {
+  std::string text;
+  for (size_t i = 0; i < found.rows.size(); ++i) {
+    const std::optional<size_t> baseline = found.row(i).baseline;
+    if (!baseline || found.rows[i].empty() || found.rows[*baseline].empty()) continue;
+    text += verdict_on(found.row(i).label, paired(found.rows[i], found.rows[*baseline]).top1) + "\n\n";
+  }
+  return text;
 }
 
 std::string interval(const TTest& test) {
@@ -340,30 +355,32 @@ std::string interval(const TTest& test) {
 
 std::string study_table(const Found& found) {
   TableLines lines = {{"", "top-1 %", "top-5 %", "difference to none", "95 % interval", "p paired", "p Welch",
-                       "smallest detectable", "seeds"}};
+                       "smallest detectable", "seeds for 0.3 points", "seeds"}};
   for (size_t i = 0; i < found.rows.size(); ++i) {
     const RowResults& ours = found.rows[i];
     Line line = {found.row(i).label, mean_cell(ours.top1, 2), mean_cell(ours.top5, 2)};
     const RowResults& none = found.rows[found.row(i).baseline.value_or(i)];
     const Paired with = paired(ours, none);
     if (!found.row(i).baseline) {
-      append_cells(line, Line(5));
-    } else if (with.pairs == 0) {
-      append_cells(line, Line(5, not_run));
+      append_cells(line, Line(6));
+    } else if (with.top1.seeds.empty()) {
+      append_cells(line, Line(6, not_run));
     } else {
-      append_cells(line, {signed_number(with.test.difference, 2), interval(with.test), p_cell(with.test.p),
-                          p_cell(with.welch.p), std::isnan(with.smallest) ? "-" : formatted("%.2f", with.smallest)});
+      const TTest &test = with.top1.paired, &welch = with.top1.welch;
+      append_cells(line, {signed_number(mean(with.top1.differences), 2), interval(test), p_cell(test.p),
+                          p_cell(welch.p), std::isnan(with.smallest) ? "-" : formatted("%.2f", with.smallest),
+                          with.top1.needed ? std::to_string(*with.top1.needed) : "-"});
     }
     line.push_back(found.seeds_cell(i));
     lines.push_back(std::move(line));
   }
-  return as_markdown(lines, 1) +
-         "\nMean ± standard deviation over seeds of the mean over the last five epochs. Difference, interval and "
-         "paired "
-         "t-test: seed by seed. Smallest detectable: the true difference that a paired t-test of so many seeds finds "
-         "at "
-         "level 0.05 with probability 0.8, noncentrality × s / √n with s the deviation of the n differences, where |T| "
-         "with n - 1 degrees of freedom and that noncentrality exceeds its critical value with probability 0.8.\n";
+  return as_markdown(lines, 1) + R"(
+Mean ± standard deviation over seeds of the mean over the last five epochs. Difference, interval and paired t-test: seed
+by seed. Smallest detectable: the true difference that a paired t-test of so many seeds finds at level 0.05 with
+probability 0.8, noncentrality × s / √n with s the deviation of the n differences, where |T| with n - 1 degrees of freedom
+and that noncentrality exceeds its critical value with probability 0.8. Seeds for 0.3 points: how many of them it is 0.3
+for.
+)";
 }
 
 TableLines csv_of_study(const Found& found) {
@@ -380,14 +397,14 @@ TableLines csv_of_study(const Found& found) {
     const Paired with = paired(ours, none);
     if (!found.row(i).baseline) {
       append_cells(line, Line(8));
-    } else if (with.pairs == 0) {
+    } else if (with.top1.seeds.empty()) {
       append_cells(line, {"0"});
       append_cells(line, Line(7, not_run));
     } else {
-      const TTest& test = with.test;
-      line.push_back(std::to_string(with.pairs));
-      for (const double value :
-           {test.difference, test.low, test.high, test.statistic, test.p, with.welch.p, with.smallest}) {
+      const TTest& test = with.top1.paired;
+      line.push_back(std::to_string(with.top1.seeds.size()));
+      for (const double value : {mean(with.top1.differences), test.low, test.high, test.statistic, test.p,
+                                 with.top1.welch.p, with.smallest}) {
         line.push_back(exact_or_empty(value));
       }
     }
@@ -410,8 +427,7 @@ ExperimentReport body_of(const Found& found, FirstLayers& first_layers) {
     case ExperimentKind::Cosines:
       return cosines_report(found, first_layers);
     case ExperimentKind::Study:
-      return {verdict_on(found.rows[1], found.rows[0]) + "\n\n" + study_table(found) + "\n" + angle_table(found) +
-                  "\n" + cost_table(found),
+      return {verdicts_on(found) + study_table(found) + "\n" + angle_table(found) + "\n" + cost_table(found),
               csv_of_study(found)};
     case ExperimentKind::Table:
       break;
@@ -432,22 +448,6 @@ std::string maker_of(const nlohmann::ordered_json& config) {
 }
 
 }  // namespace
-
-std::string verdict_on(const RowResults& mma, const RowResults& none) {
-  const Paired with = paired(mma, none);
-  if (std::isnan(with.test.p)) {
-    return "Whether MMA helps here is not known: that needs at least two seeds with and without it that scatter.";
-  }
-  const std::string figures = formatted(
-      "top-1 %.2f %% with it, %.2f %% without, a difference of %+.2f points (95 %% interval %s, paired t-test "
-      "of %d seeds: p = %s; Welch: p = %s)",
-      mean(mma.top1), mean(none.top1), with.test.difference, interval(with.test).c_str(), static_cast<int>(with.pairs),
-      p_cell(with.test.p).c_str(), p_cell(with.welch.p).c_str());
-  if (with.test.p < 0.05)
-    return (with.test.difference > 0 ? "MMA helps here: " : "MMA does harm here: ") + figures + ".";
-  return "MMA shows no effect on the accuracy here: " + figures +
-         formatted("; a true difference of %.2f points would have been found with probability 0.8.", with.smallest);
-}
 
 std::string provenance_of(const Experiment& experiment, const Standing& standing) {
   std::map<std::string, int> makers;

@@ -20,7 +20,4 @@ ExperimentReport report_of(const Experiment& experiment, const Standing& standin
 /// A paragraph: which of the runs are finished, and which programs on which machines made them.
 std::string provenance_of(const Experiment& experiment, const Standing& standing);
 
-/// One sentence about the study's MMA row: whether MMA helps there.
-std::string verdict_on(const RowResults& mma, const RowResults& none);
-
 }  // namespace mma::examples

@@ -47,16 +47,4 @@ RowResults results_of(const Experiment& experiment, size_t row, const Standing& 
   return results;
 }
 
-std::pair<std::vector<double>, std::vector<double>> top1_by_common_seeds(const RowResults& row,
-                                                                         const RowResults& baseline) {
-  std::pair<std::vector<double>, std::vector<double>> pairs;
-  for (size_t i = 0; i < row.seeds.size(); ++i) {
-    const auto found = std::ranges::find(baseline.seeds, row.seeds[i]);
-    if (found == baseline.seeds.end()) continue;
-    pairs.first.push_back(row.top1[i]);
-    pairs.second.push_back(baseline.top1[static_cast<size_t>(found - baseline.seeds.begin())]);
-  }
-  return pairs;
-}
-
 }  // namespace mma::examples

@@ -33,8 +33,4 @@ struct RowResults {
 /// Throws UserError when a run has no layer of a wanted name.
 RowResults results_of(const Experiment& experiment, size_t row, const Standing& standing);
 
-/// The values of two rows by the seeds that both have.
-std::pair<std::vector<double>, std::vector<double>> top1_by_common_seeds(const RowResults& row,
-                                                                         const RowResults& baseline);
-
 }  // namespace mma::examples

@@ -28,11 +28,19 @@ double critical_value(double degrees, double alpha) {
 
 constexpr TTest untested = {not_a_number, not_a_number, not_a_number, not_a_number, not_a_number, not_a_number};
 
-/// From a difference, its standard error and the degrees of freedom.
-TTest t_test(double difference, double error, double degrees) {
+double largest_of(const std::vector<double>& sample) {
+  double largest = 0;
+  for (const double value : sample) largest = std::max(largest, std::abs(value));
+  return largest;
+}
+
+/// From a difference, its standard error and the degrees of freedom. `largest` of the values tells what rounding alone
+/// may scatter.
+TTest t_test(double difference, double error, double degrees, double largest) {
+  constexpr double rounding = 1e-12;
   TTest test = untested;
   test.difference = difference;
-  if (error == 0) return test;  // all values alike: they tell nothing of chance
+  if (error <= rounding * largest) return test;  // all values alike: they tell nothing of chance
   test.degrees = degrees;
   test.statistic = difference / error;
   test.p = 2 * boost::math::cdf(complement(students_t(degrees), std::abs(test.statistic)));
@@ -71,7 +79,7 @@ TTest welch_test(const std::vector<double>& first, const std::vector<double>& se
   const double degrees = both * both /
                          (of_first * of_first / (count_of(first) - 1) +
                           of_second * of_second / (count_of(second) - 1));  // Welch and Satterthwaite
-  return t_test(mean(first) - mean(second), std::sqrt(both), degrees);
+  return t_test(mean(first) - mean(second), std::sqrt(both), degrees, std::max(largest_of(first), largest_of(second)));
 }
 
 TTest paired_test(const std::vector<double>& first, const std::vector<double>& second) {
@@ -79,7 +87,8 @@ TTest paired_test(const std::vector<double>& first, const std::vector<double>& s
   for (size_t i = 0; i < std::min(first.size(), second.size()); ++i) differences.push_back(first[i] - second[i]);
   if (differences.size() < 2) return untested;
   const double count = count_of(differences);
-  return t_test(mean(differences), standard_deviation(differences) / std::sqrt(count), count - 1);
+  return t_test(mean(differences), standard_deviation(differences) / std::sqrt(count), count - 1,
+                std::max(largest_of(first), largest_of(second)));
 }
 
 double smallest_detectable_effect(double deviation, int pairs, double alpha, double power) {

@@ -247,6 +247,59 @@ TEST_F(Gather, CountsASeedOnceAndRefusesASecondResult) {
                       " are both of mma 0.07 with seed 2, but their figures differ: a seed counts once");
 }
 
+/// A folder copied under another seed would count as a pair more.
+TEST_F(Gather, RefusesACopyUnderAnotherSeed) {
+  add_three_pairs();
+  write("copy", config("mma", 0.07, 9), csv_of(42.5, 81.5, 1234));
+  EXPECT_CONTAINS(refusal({at("runs"), at("copy")}), "the runs in " + at("runs/mma-2") + " and " + at("copy") +
+                                                         " have the same figures to the last digit, but the seeds 2 "
+                                                         "and 9: one is a copy of the other");
+}
+
+TEST_F(Gather, RefusesRunsWhoseProcessesNormalisedOtherPieces) {
+  add_three_pairs();
+  ordered_json parallel = config("mma", 0.07, 9);
+  parallel["processes"] = 4;
+  write("other", parallel, csv_of(40));
+  EXPECT_CONTAINS(refusal({at("runs"), at("other")}), ": processes is 1 in the one and 4 in the other");
+  parallel["settings"]["sync_batch_norm"] = true;
+  ordered_json alone = config("none", 0, 9);
+  alone["settings"]["sync_batch_norm"] = true;
+  write("other", parallel, csv_of(40));
+  write("alone", alone, csv_of(39));
+  EXPECT_CONTAINS(output_of({at("alone"), at("other")}), "One pair: ");
+}
+
+/// Among those that recorded it, whichever comes first.
+TEST_F(Gather, RefusesOtherDataBehindARunThatDoesNotSay) {
+  ordered_json silent = config("mma", 0.07, 1), one = config("mma", 0.07, 2), other = config("none", 0, 1);
+  silent.erase("train_images");
+  other["train_images"] = 99;
+  write("a", silent, csv_of(40));
+  write("b", one, csv_of(41));
+  write("c", other, csv_of(42));
+  EXPECT_CONTAINS(refusal({at("a"), at("b"), at("c")}), "the runs in " + at("b") + " and " + at("c") +
+                                                            " are not of one comparison: train_images is 50000 in "
+                                                            "the one and 99 in the other");
+}
+
+TEST_F(Gather, RefusesRunsOfOtherPrograms) {
+  ordered_json faces = config("none", 0, 1);
+  faces["program"] = "mma-faces";
+  write("faces", faces, csv_of(40));
+  EXPECT_CONTAINS(refusal({at("faces")}), "the run in " + at("faces") + " is of mma-faces; one of mma-train is needed");
+}
+
+/// What stands in a table or a command comes from outside.
+TEST_F(Gather, NamesOfFoldersDoNotBreakTheReport) {
+  ordered_json run = config("none", 0, 1);
+  run["machine"] = "a | b\nc";
+  write("it's a|b $x `y`", run, csv_of(40));
+  output_of({at("it's a|b $x `y`")});
+  EXPECT_CONTAINS(report(), "| " + at("it's a\\|b $x `y`") + " | none | a \\| b c | mma-train");
+  EXPECT_CONTAINS(report(), "`` mma-reproduce gather '" + at("it'\\''s a|b $x `y`") + "' --out " + at("out") + " ``\n");
+}
+
 TEST_F(Gather, RefusesOtherSettingsByNameAndBothValues) {
   add_three_pairs();
   const auto other = [&](const std::string& key, const ordered_json& value) {
@@ -281,7 +334,8 @@ TEST_F(Gather, GivesRunsOfOlderVersionsTheDefaults) {
   ordered_json other = config("none", 0, 2);
   other["settings"]["padding"] = 2;
   write("runs/none-2", other, csv_of(41));
-  EXPECT_CONTAINS(refusal({at("older"), at("runs/none-2")}), "--padding is 4 in the one and 2 in the other");
+  EXPECT_CONTAINS(refusal({at("older"), at("runs/none-2")}),
+                  "--padding is 4 (which its config.json does not say: the default) in the one and 2 in the other");
 }
 
 TEST_F(Gather, TellsArmsApartAndTakesAnyForBaseline) {

@@ -109,6 +109,17 @@ TEST(Statistics, OfTheSameSampleTwiceShowNoDifference) {
   EXPECT_TRUE(std::isnan(paired_test(sample, sample).p));  // no deviation at all between the pairs
 }
 
+/// Three differences of 1.1, which float64 does not hold: they scatter by 1e-14.
+TEST(Statistics, TakeRoundingForNoScatter) {
+  const Numbers without = {15.73, 31.81, 42.7}, with = {16.83, 32.91, 43.8};
+  ASSERT_NE(with[0] - without[0], with[2] - without[2]);
+  EXPECT_TRUE(std::isnan(paired_test(with, without).p));
+  EXPECT_TRUE(std::isnan(paired_test(with, without).low));
+  EXPECT_NEAR(paired_test(with, without).difference, 1.1, 1e-12);
+  EXPECT_TRUE(std::isnan(welch_test({0.1 + 0.2, 0.3}, {0.7, 0.1 + 0.6}).p));
+  EXPECT_LT(paired_test({1 + 1e-9, 2 + 1e-9, 3 + 1.1e-9}, {1, 2, 3}).p, 1);  // small, but no rounding
+}
+
 TEST(Statistics, WithoutEnoughValuesAreNotANumber) {
   EXPECT_TRUE(std::isnan(mean({})));
   EXPECT_TRUE(std::isnan(median({})));

@@ -15,12 +15,22 @@ std::string quoted_where_needed(const std::string& cell) {
   return quoted + '"';
 }
 
+/// A cell that looks like the end of one would shift all that follow.
+std::string as_cell(const std::string& text) {
+  std::string cell;
+  for (const char character : text) {
+    if (character == '|') cell += '\\';
+    cell += character == '\n' || character == '\r' ? ' ' : character;
+  }
+  return cell;
+}
+
 }  // namespace
 
 std::string as_markdown(const TableLines& lines, size_t text_columns) {
   std::string text;
   for (size_t i = 0; i < lines.size(); ++i) {
-    for (const std::string& cell : lines[i]) text.append("| ").append(cell).append(" ");
+    for (const std::string& cell : lines[i]) text.append("| ").append(as_cell(cell)).append(" ");
     text += "|\n";
     if (i > 0) continue;
     for (size_t column = 0; column < lines[i].size(); ++column) text += column < text_columns ? "|---" : "|---:";

@@ -8,7 +8,8 @@ namespace mma::examples {
 
 using TableLines = std::vector<std::vector<std::string>>;
 
-/// The first `text_columns` stand to the left, the others, numbers, to the right.
+/// The first `text_columns` stand to the left, the others, numbers, to the right. A cell's own | is escaped, the end of
+/// a line in it becomes a space.
 std::string as_markdown(const TableLines& lines, size_t text_columns = 0);
 
 /// Columns padded to their widest cell, the first and the last to the left, the others, numbers, to the right.
