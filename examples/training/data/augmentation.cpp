@@ -128,7 +128,8 @@ at::Tensor Normalisation::looked_up(const at::Tensor& images, at::MemoryFormat f
 }
 
 at::Tensor normalised(const at::Tensor& images, const Normalisation& by, at::MemoryFormat format) {
-  return is_of_bytes_in_a_row(images) ? by.looked_up(images, format) : by.of(images, format);
+  const bool is_in_table = by.numbers_.defined() && by.numbers_.size(1) == images.size(1);
+  return is_in_table && is_of_bytes_in_a_row(images) ? by.looked_up(images, format) : by.of(images, format);
 }
 
 at::Tensor drawn_crops(int64_t count, int64_t padding, uint64_t seed, int64_t epoch, int64_t step) {

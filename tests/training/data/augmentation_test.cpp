@@ -2,6 +2,7 @@
 #include "training/data/augmentation.hpp"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/allclose.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/randint.h>
@@ -189,6 +190,9 @@ TEST(Augmentation, NormalisesToTheBitsOfTheOperations) {
         at::equal(normalised(images.contiguous(at::MemoryFormat::ChannelsLast), normalisation, format), expected));
     EXPECT_TRUE(normalised(images, normalisation, format).is_contiguous(format));
   }
+  const Normalisation of_all_channels({.5}, {.25}, images.device());
+  EXPECT_TRUE(at::allclose(normalised(images, of_all_channels, at::MemoryFormat::Contiguous),
+                           (images.to(at::kFloat) / 255 - 0.5) / 0.25, 1e-5, 1e-6));
 }
 
 }  // namespace
