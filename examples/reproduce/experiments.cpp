@@ -265,7 +265,7 @@ Experiment strong() {
       add(c10::str("MMA ", coefficient), {"--regularizer", "mma", "--coefficient", c10::str(coefficient)});
     }
     add("orthogonal", {"--regularizer", "orthogonal"});
-    add("MHE (s=2, 30 % of the rows)", {"--regularizer", "mhe-s2-batch"});
+    add("MHE (s=2), 30 %", {"--regularizer", "mhe-s2-batch"});
   }
   return strong;
 }

@@ -3,6 +3,7 @@
 #include <c10/util/StringUtil.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -334,6 +335,7 @@ Paired paired(const RowResults& row, const RowResults& baseline) {
     return arm;
   };
   const AgainstBaseline top1 = against_baseline(top1_of(row), top1_of(baseline), measures().front());
+  if (std::isnan(top1.paired.low)) return {top1, top1.paired.low};  // of no scatter nothing can be told
   return {top1,
           smallest_detectable_effect(standard_deviation(top1.differences), static_cast<int>(top1.differences.size()))};
 }
@@ -344,9 +346,9 @@ std::string verdicts_on(const Found& found) {
   for (size_t i = 0; i < found.rows.size(); ++i) {
     const std::optional<size_t> baseline = found.row(i).baseline;
     if (!baseline || found.rows[i].empty() || found.rows[*baseline].empty()) continue;
-    text += verdict_on(found.row(i).label, paired(found.rows[i], found.rows[*baseline]).top1) + "\n\n";
+    text += "- " + verdict_on(found.row(i).label, paired(found.rows[i], found.rows[*baseline]).top1) + "\n";
   }
-  return text;
+  return text.empty() ? text : text + "\n";
 }
 
 std::string interval(const TTest& test) {

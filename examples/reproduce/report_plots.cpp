@@ -28,27 +28,46 @@ std::string in_lines(std::string label) {
   return label;
 }
 
-Plot panel_by_row(const Experiment& experiment, const std::string& title, const std::string& unit) {
-  Plot plot;
-  plot.title = title;
-  plot.y_label = unit;
+/// Rows side by side in one panel.
+struct RowGroup {
+  std::string title;
+  size_t first, count;
+  size_t cut = 0;  ///< of each label, what the title says
+};
+
+/// All, or by baseline where a study of ours sets several networks beside each other: "network, regularizer".
+std::vector<RowGroup> groups_of(const Experiment& experiment) {
+  const RowGroup all = {experiment.title, 0, experiment.rows.size()};
+  if (experiment.of_paper) return {all};
+  std::vector<RowGroup> groups;
   for (size_t row = 0; row < experiment.rows.size(); ++row) {
-    plot.x_ticks.emplace_back(static_cast<double>(row), in_lines(experiment.rows[row].label) + "\n");
+    if (!experiment.rows[row].baseline) {
+      const std::string& label = experiment.rows[row].label;
+      const size_t end = label.find(", ");
+      if (end == std::string::npos) return {all};
+      groups.push_back({label.substr(0, end), row, 0, end + 2});
+    }
+    ++groups.back().count;
   }
-  plot.x_range = {-0.5, static_cast<double>(experiment.rows.size()) - 0.5};
-  return plot;
+  return groups;
 }
 
 /// Top-1 by row, the paper's beside ours.
-Plot accuracy_by_row(const Experiment& experiment, const std::vector<RowResults>& results) {
-  Plot plot = panel_by_row(experiment, experiment.title, "top-1, percent");
+Plot accuracy_by_row(const Experiment& experiment, const RowGroup& group, const std::vector<RowResults>& results) {
+  Plot plot;
+  plot.title = group.title;
+  plot.y_label = "top-1, percent";
   Series ours = {.name = "ours", .x = {}, .y = {}, .joined = false};
   Series paper = {.name = "paper", .x = {}, .y = {}, .joined = false};
-  for (size_t row = 0; row < results.size(); ++row) {
-    add_mean(ours, static_cast<double>(row) - 0.08, results[row].top1);
-    paper.x.push_back(static_cast<double>(row) + 0.08);
-    paper.y.push_back(or_nan(experiment.rows[row].paper.top1));
+  for (size_t k = 0; k < group.count; ++k) {
+    const ExperimentRow& row = experiment.rows[group.first + k];
+    const auto x = static_cast<double>(k);
+    plot.x_ticks.emplace_back(x, in_lines(row.label.substr(group.cut)) + "\n");
+    add_mean(ours, x - 0.08, results[group.first + k].top1);
+    paper.x.push_back(x + 0.08);
+    paper.y.push_back(or_nan(row.paper.top1));
   }
+  plot.x_range = {-0.5, static_cast<double>(group.count) - 0.5};
   plot.lines = {ours, paper};
   return plot;
 }
@@ -138,7 +157,8 @@ bool plot_experiment(const Experiment& experiment, const Standing& standing, Fir
       write_png(path, {by_epoch(experiment, results, standing)});
       break;
     default:
-      std::vector<Plot> panels = {accuracy_by_row(experiment, results)};
+      std::vector<Plot> panels;
+      for (const RowGroup& group : groups_of(experiment)) panels.push_back(accuracy_by_row(experiment, group, results));
       if (experiment.layers.size() > 1) panels.push_back(angles_by_layer(experiment, results));
       write_png(path, panels, 1);
   }

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <optional>
 #include <sstream>
+#include <utility>
 
 #include "support/files/atomic_file.hpp"
 #include "support/process/child.hpp"
@@ -60,6 +61,13 @@ std::string quoted(const std::string& text) {
   return result + "'";
 }
 
+/// The label of a tick, which gnuplot takes for the format of its place.
+std::string as_label(const std::string& text) {
+  std::string label;
+  for (const char character : text) label.append(character == '%' ? 2 : 1, character);
+  return quoted(std::as_const(label));
+}
+
 void write_series(std::ostream& script, const std::string& name, const Series& series) {
   script << name << " << END_OF_DATA\n";
   for (size_t i = 0; i < std::min(series.x.size(), series.y.size()); ++i) {
@@ -102,7 +110,7 @@ void write_axes(std::ostream& script, const Plot& plot) {
   if (plot.y_range) script << "set yrange [" << plot.y_range->first << ':' << plot.y_range->second << "]\n";
   script << "set xtics autofreq\n";
   for (size_t i = 0; i < plot.x_ticks.size(); ++i) {
-    script << (i == 0 ? "set xtics (" : "set xtics add (") << quoted(plot.x_ticks[i].second) << ' '
+    script << (i == 0 ? "set xtics (" : "set xtics add (") << as_label(plot.x_ticks[i].second) << ' '
            << plot.x_ticks[i].first << ")\n";
   }
   for (const double x : plot.vertical_lines) {

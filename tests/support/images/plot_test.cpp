@@ -72,6 +72,7 @@ TEST_F(PlotTest, ForeignTextIsOnlyText) {
   Plot plot = line_plot();
   plot.title = "it's `touch x` $(touch x) \"quoted\" \\ {/Symbol a}_b\nsystem('touch x') END_OF_DATA";
   plot.lines[0].name = "'; system 'touch x'; '";
+  plot.x_ticks = {{1, "30 % of \"it's\" %d %s"}, {2, "`touch x`"}};
   const auto before = std::filesystem::current_path();
   std::filesystem::current_path(folder_.path());
   write_png("a.png", {plot});
