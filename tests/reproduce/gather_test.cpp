@@ -451,6 +451,17 @@ TEST_F(Gather, ReadsTheCsvOfOtherVersions) {
   EXPECT_TRUE(std::isnan(history[0].peak_memory_mib));
 }
 
+/// As a spreadsheet or an editor leaves it; an empty line between others is none of these.
+TEST_F(Gather, ReadsACsvWithAMarkBeforeItAndEmptyLinesBehind) {
+  write_bytes(at("metrics.csv"), "\xEF\xBB\xBF" + csv_of(40) + "\r\n\n");
+  EXPECT_EQ(read_metrics_csv(at("metrics.csv")).size(), 6u);
+  write_bytes(at("metrics.csv"), csv_head + csv_line(1, 40) + "\n" + csv_line(2, 40));
+  EXPECT_CONTAINS(message_of<UserError>([&] { read_metrics_csv(at("metrics.csv")); }),
+                  ", line 3: 1 cells stand below 14 names of columns");
+  write_bytes(at("metrics.csv"), "\xEF\xBB\xBF");
+  EXPECT_CONTAINS(message_of<UserError>([&] { read_metrics_csv(at("metrics.csv")); }), ", line 1: the file is empty");
+}
+
 TEST_F(Gather, ReplacesItsOwnReportAlone) {
   add("none", 1, 40);
   output_of({at("runs")});
