@@ -150,8 +150,11 @@ decltype(auto) by(bool flag, const Step& step) {
   return flag ? step(std::true_type()) : step(std::false_type());
 }
 
-template <bool relu, bool add>
-void normalise_all(const Layout& layout, const float* x, const float* shortcut, const Affine& affine, float* out) {
+/// Where `marked`, groups of rows leave in `active` what the relu of their sum lets through.
+template <bool relu, bool add, bool marked>
+void normalise_all(const Layout& layout, const float* x, const float* shortcut, const Affine& affine, float* out,
+                   uint32_t* active) {
+  static_assert(!marked || (relu && add));
   const float *mean = affine.mean.data(), *scale = affine.scale.data(), *shift = affine.shift.data();
   over_chunks(layout.chunks(), 0, true, [&](int64_t chunk, float*) {
     in_widest_registers([&]() __attribute__((always_inline)) {
@@ -162,36 +165,18 @@ void normalise_all(const Layout& layout, const float* x, const float* shortcut, 
             ask_for<rows()>(layout, from, width);
             if constexpr (add) ask_for_rows(shortcut + first, rows() * width);
             ask_to_write(out + first, rows() * width);
-            normalise<rows(), relu, add>(from, shortcut + first, mean, scale, shift, width, out + first);
-          });
-    });
-  });
-}
-
-/// Groups of rows are marked, where they can be; of others the result tells.
-template <bool marked>
-void normalise_sum(const Layout& layout, const float* x, const float* shortcut, const Affine& affine, float* out,
-                   uint32_t* active) {
-  const float *mean = affine.mean.data(), *scale = affine.scale.data(), *shift = affine.shift.data();
-  over_chunks(layout.chunks(), 0, true, [&](int64_t chunk, float*) {
-    in_widest_registers([&]() __attribute__((always_inline)) {
-      in_rows(
-          layout, chunk_of(layout, chunk), [&](auto rows, int64_t pixel, int64_t width) __attribute__((always_inline)) {
-            const int64_t first = pixel * layout.channels;
-            ask_for_rows(x + first, rows() * width);
-            ask_for_rows(shortcut + first, rows() * width);
-            ask_to_write(out + first, rows() * width);
             if constexpr (marked && rows() == rows_at_once) {
-              normalise_and_mark(x + first, shortcut + first, mean, scale, shift, width, out + first,
+              normalise_and_mark(from, shortcut + first, mean, scale, shift, width, out + first,
                                  active + first / entries_a_word);
             } else {
-              normalise<rows(), true, true>(x + first, shortcut + first, mean, scale, shift, width, out + first);
+              normalise<rows(), relu, add>(from, shortcut + first, mean, scale, shift, width, out + first);
             }
           });
     });
   });
 }
 
+/// Of groups of rows that are marked the marks tell what the relu let through, of others its result.
 template <bool marked>
 Numbers sum_gradient_sums(const Backward& pass, const float* result, const uint32_t* active) {
   const Layout& layout = pass.layout;
@@ -387,7 +372,7 @@ void normalise_all(const Layout& layout, const float* x, const float* shortcut, 
                    float* out) {
   by(relu, [&](auto with_relu) {
     by(shortcut != nullptr, [&](auto add) {
-      normalise_all<with_relu(), add()>(layout, x, shortcut == nullptr ? x : shortcut, affine, out);
+      normalise_all<with_relu(), add(), false>(layout, x, shortcut == nullptr ? x : shortcut, affine, out, nullptr);
     });
   });
 }
@@ -407,7 +392,8 @@ int64_t words_of(const Layout& layout) {
 
 void normalise_and_mark(const Layout& layout, const float* x, const float* shortcut, const Affine& affine, float* out,
                         uint32_t* active) {
-  by(can_be_marked(layout), [&](auto marked) { normalise_sum<marked()>(layout, x, shortcut, affine, out, active); });
+  by(can_be_marked(layout),
+     [&](auto marked) { normalise_all<true, true, marked()>(layout, x, shortcut, affine, out, active); });
 }
 
 Numbers gradient_sums_of_sum(const Backward& pass, const float* result, const uint32_t* active) {
